@@ -1,0 +1,54 @@
+# Every target does its own set-up. A machine needs Python 3.11 to 3.13, a C compiler and make.
+PROFILE := quick
+PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$p && break; done)
+BIN := .venv/bin
+READY := .venv/ready
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.PHONY: help setup reproduce test lab docs export readme results lock
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(READY) ## make .venv from requirements.lock and install emoart into it
+$(READY): requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "emoart needs Python 3.11, 3.12 or 3.13, and none of them was found" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+reproduce: setup ## gallery, experiments, Table 1 and report (PROFILE=smoke, quick or thesis)
+	$(BIN)/emoart reproduce --profile $(PROFILE)
+
+test: setup ## clean notebooks, exact export, fresh README, and every test
+	$(BIN)/python -m pytest
+
+lab: setup ## open the notebooks in JupyterLab
+	$(BIN)/jupyter lab nbs
+
+export: setup ## after editing notebooks: clean them, export the package, write README.md
+	$(BIN)/nbdev-clean
+	find emoart -name '*.py' -delete
+	$(BIN)/nbdev-export
+	$(MAKE) readme
+
+README := .
+readme: setup ## README.md and its pictures from nbs/index.ipynb (into another folder with README=FOLDER)
+	rm -rf $(README)/reports/readme
+	$(BIN)/jupyter nbconvert --log-level=ERROR --to markdown nbs/index.ipynb --output-dir $(README) --output README \
+		--NbConvertApp.output_files_dir=reports/readme --TagRemovePreprocessor.enabled=True \
+		--TagRemovePreprocessor.remove_cell_tags=remove-cell --TagRemovePreprocessor.remove_cell_tags=docs-only --TagRemovePreprocessor.remove_input_tags=remove-input
+	sed -i.bak 's/!\[jpeg\]/![A wall of synthetic paintings]/; s#](\([0-9][0-9]_\)#](nbs/\1#g' $(README)/README.md && rm $(README)/README.md.bak
+
+docs: setup ## the notebooks as a site in _docs, as they were last run
+	$(BIN)/sphinx-build -W --keep-going --quiet nbs _docs
+
+results: setup ## reports/quick.csv: the quick profile with both dials at 0.7, each alone at 1, and both at 0
+	for dials in "0.7 0.7" "1 0" "0 1" "0 0"; do set -- $$dials; \
+		$(BIN)/emoart reproduce --profile quick -p global_cue=$$1 -p local_cue=$$2 --name "results-$$1-$$2" || exit 1; done
+	$(BIN)/python -c "from emoart.report import gather; gather('reports/runs/results-*').to_csv('reports/quick.csv', index=False)"
+
+lock: ## resolve the versions anew (needs uv)
+	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--no-emit-find-links --no-header --quiet --upgrade --output-file requirements.lock
