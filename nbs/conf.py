@@ -1,0 +1,7 @@
+"Sphinx settings for `make docs`: the notebooks as they were last run, nothing is executed."
+project = html_title = "emoart"
+extensions = ["myst_nb"]
+nb_execution_mode = "off"
+myst_enable_extensions = ["dollarmath"]
+html_theme = "sphinx_book_theme"
+exclude_patterns = ["**/.ipynb_checkpoints"]
