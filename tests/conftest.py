@@ -1,0 +1,51 @@
+"What the tests share: the command line as a process, the smoke gallery, the folder of the development data."
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from emoart.settings import ROOT, load_settings
+
+EMOART = Path(sys.executable).with_name("emoart")
+SHARED = ROOT.parent / "shared"
+
+
+def run_emoart(*arguments, timeout=300):
+    "Run the command line; the process with its output as text."
+    return subprocess.run([EMOART, *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+
+
+def assert_one_sentence(done, *words):
+    "Bad input: exit code 2, one line on standard error that has all words, no traceback."
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for word in words: assert word in done.stderr, f"{word!r} is not in {done.stderr!r}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def environment():
+    "Kernels of the tests come from this interpreter's environment."
+    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory):
+    "Overrides that keep cache and runs of the tests out of the repository's."
+    folder = tmp_path_factory.mktemp("emoart")
+    return [f"-pcache={folder / 'cache'}", f"-pruns={folder / 'runs'}"], folder / "runs"
+
+
+@pytest.fixture(scope="session")
+def smoke_gallery(tmp_path_factory):
+    "Cleaned smoke gallery, made once."
+    from emoart.data import cleaned_gallery
+    return cleaned_gallery(load_settings("smoke", cache=str(tmp_path_factory.mktemp("gallery"))))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    "Folder of the development data; tests that need it are skipped where it is missing."
+    if not SHARED.is_dir(): pytest.skip("the development data (shared/) are not on this machine")
+    return SHARED / "data"

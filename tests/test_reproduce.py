@@ -1,0 +1,140 @@
+"The main job as a user runs it: from the shell, twice, interrupted, on bad input, and in a browser."
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+
+import pandas as pd
+import pytest
+from conftest import EMOART, assert_one_sentence, run_emoart
+from PIL import Image
+
+from emoart.report import TABLE1
+from emoart.settings import load_settings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="session")
+def smoke_run(workplace):
+    "A finished smoke run: its folder and what the command printed."
+    options, runs = workplace
+    done = run_emoart("reproduce", "--profile", "smoke", "--name", "first", *options)
+    assert done.returncode == 0, done.stderr
+    return runs / "first", done
+
+
+def test_one_line_a_step_and_a_full_folder(smoke_run):
+    run, done = smoke_run
+    lines = done.stdout.splitlines()
+    assert [line.split("]")[0] for line in lines] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert str(run / "report.html") in lines[-1] and done.stderr == ""
+    assert {p.name for p in run.iterdir()} == {"run.json", "table1.csv", "report.html", "shallnet", "cvfc"}
+    for model in ("shallnet", "cvfc"):
+        assert {p.name for p in (run / model).iterdir()} >= {"notebook.ipynb", "run.json", "metrics.json", "history.jsonl", "predictions.csv", "model.keras"}
+
+
+def test_table1(smoke_run):
+    table = pd.read_csv(smoke_run[0] / "table1.csv").set_index("model", drop=False)
+    assert tuple(table.columns) == TABLE1
+    assert list(table.model) == ["majority baseline", "ShallNet", "CV+FC"]
+    assert (table.test_accuracy_low <= table.test_accuracy).all() and (table.test_accuracy <= table.test_accuracy_high).all()
+    assert table.test_accuracy["majority baseline"] == table.majority["CV+FC"] and table.auc["majority baseline"] == 0.5
+    assert table.published.dropna().to_dict() == {"ShallNet": 0.276, "CV+FC": 0.563}
+
+
+def test_the_same_command_gives_the_same_bytes(smoke_run, workplace):
+    options, runs = workplace
+    assert run_emoart("reproduce", "--profile", "smoke", "--name", "second", *options).returncode == 0
+    for file in ("table1.csv", "shallnet/predictions.csv", "cvfc/predictions.csv", "cvfc/features.csv"):
+        assert (runs / "first" / file).read_bytes() == (runs / "second" / file).read_bytes()
+
+
+def test_ctrl_c_keeps_what_is_finished(workplace):
+    options, runs = workplace
+    command = [EMOART, "reproduce", "--profile", "smoke", "--name", "stopped", *options, "-p", "seed=2"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    for line in process.stdout:
+        if line.startswith("[2/4]"): break
+    time.sleep(4) # CV+FC is running
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
+    assert (runs / "stopped" / "shallnet" / "metrics.json").exists() and not (runs / "stopped" / "cvfc" / "metrics.json").exists()
+    again = run_emoart(*command[1:])
+    assert again.returncode == 0
+    assert "[2/4] shallnet" in again.stdout and again.stdout.count("finished before") == 1
+
+
+def test_a_users_sheet_and_a_hostile_title(tmp_path, workplace, smoke_gallery):
+    options, runs = workplace
+    paintings = pd.read_csv(smoke_gallery / "paintings.csv")
+    sheet = pd.DataFrame({"Title": "<script>alert(1)</script>", "Artist": paintings.artist, "Genre": paintings.genre, "Style": "", "Tags": "",
+                          "Emotion": paintings.emotion, "Image URL": "images/" + paintings.file})
+    shutil.copytree(smoke_gallery / "images", tmp_path / "images")
+    sheet.to_csv(tmp_path / "mine.csv", index=False)
+    done = run_emoart("reproduce", "--profile", "smoke", "--sheet", tmp_path / "mine.csv", "-p", "genre=", *options, "--name", "mine")
+    assert done.returncode == 0, done.stderr
+    page = (runs / "mine" / "report.html").read_text()
+    assert "<script>alert(1)</script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_the_report_opens_without_console_errors(smoke_run, tmp_path):
+    if CHROMIUM is None: pytest.skip("no Chromium on this machine")
+
+    def console(page):
+        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+                   "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
+                   "--virtual-time-budget=3000", "--dump-dom", page.as_uri()]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
+
+    broken = tmp_path / "broken.html"
+    broken.write_text("<title>x</title><script>nonsense()</script><img src=missing.png>")
+    assert console(broken)[1], "this test would not see an error"
+    page, errors = console(smoke_run[0] / "report.html")
+    assert not errors and "Table 1" in page and page.count("<figure") > 20
+
+
+@pytest.mark.parametrize("options, words", [
+    (["--profile", "fast"], ["no profile 'fast'", "smoke, quick, thesis"]),
+    (["-p", "sed=1"], ["no setting 'sed'", "did you mean seed?"]),
+    (["-p", "seed=one"], ["seed is 'one'", "whole number"]),
+    (["-p", "global_cue=2"], ["global_cue is '2'", "from 0 to 1"]),
+    (["-p", "seed"], ["name=value"]),
+    (["--name", "a/b"], ["'a/b'", "--name"]),
+    (["--sheet", "nowhere.xlsx"], ["there is no sheet nowhere.xlsx"]),
+    (["--colour"], ["--colour"]),
+    (["--sheet", "columns.csv"], ["lacks the columns Genre, Image URL"]),
+    (["--sheet", "empty.csv"], ["no rows"]),
+    (["--sheet", "binary.xlsx"], ["cannot read binary.xlsx"]),
+    (["--sheet", "unlabelled.csv"], ["no labelled painting", "portrait"]),
+    (["-p", "runs=columns.csv/runs"], ["cannot write to the folder"]),
+], ids=lambda value: " ".join(value) if value[0].startswith("-") else "")
+def test_bad_input_is_one_sentence(options, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "columns.csv").write_text("Title,Emotion\nA,Joy\n")
+    (tmp_path / "empty.csv").write_text("Title,Genre,Emotion,Image URL\n")
+    (tmp_path / "binary.xlsx").write_bytes(os.urandom(1000))
+    (tmp_path / "unlabelled.csv").write_text("Title,Genre,Emotion,Image URL\nA,portrait,,a.png\n")
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    runs = [] if any("runs=" in option for option in options) else [f"-pruns={tmp_path / 'runs'}"]
+    options = [f"runs={tmp_path}/columns.csv/runs" if option.startswith("runs=") else option for option in options]
+    assert_one_sentence(run_emoart("reproduce", f"-pcache={tmp_path / 'cache'}", *runs, *options), *words)
+    assert not list(tmp_path.glob("runs/*")), "something half-written is left"
+
+
+def test_a_name_belongs_to_one_set_of_settings(smoke_run, workplace):
+    before = (smoke_run[0] / "table1.csv").read_bytes()
+    assert_one_sentence(run_emoart("reproduce", "--profile", "smoke", "--name", "first", *workplace[0], "-p", "seed=9"), "other settings", "--name")
+    assert (smoke_run[0] / "table1.csv").read_bytes() == before
+
+
+def test_settings_reach_the_notebooks(smoke_run):
+    run = json.loads((smoke_run[0] / "shallnet" / "run.json").read_text())
+    settings = load_settings("smoke")
+    assert run["parameters"]["learning_rate"] == settings.shallnet_learning_rate
+    assert run["parameters"]["epochs"] == settings.shallnet_epochs and run["parameters"]["profile"] == "smoke"
+    assert run["environment"]["keras"].startswith("3.")
