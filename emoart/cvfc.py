@@ -7,7 +7,7 @@ __all__ = ['TEXTURES', 'N_COLOURS', 'MAX_DISTANCE', 'FEATURES', 'brightness', 'h
            'texture_similarity', 'reference_palettes', 'extract_palette', 'palette_distance', 'palette_distances',
            'features', 'cvfc']
 
-# %% ../nbs/25_cvfc.ipynb #04b476bf
+# %% ../nbs/25_cvfc.ipynb #ab5a4485
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -20,6 +20,7 @@ from scipy.optimize import linear_sum_assignment
 from skimage.color import lab2rgb, rgb2lab
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from .backend import keras
 from .emotions import PALETTES, REFERENCE_EMOTIONS
@@ -32,8 +33,8 @@ def brightness(
     mean_square = (image.astype(float) ** 2).mean((0, 1))
     return float(np.sqrt(mean_square @ np.array([0.241, 0.691, 0.068])))
 
-# %% ../nbs/25_cvfc.ipynb #245e4809
-TEXTURES = ( # (scale, octaves, persistence, lacunarity) of Annex D, from hard to soft
+# %% ../nbs/25_cvfc.ipynb #dd89778c
+TEXTURES = ( # (scale, octaves, persistence, lacunarity) of Annex D, by rising Hard-Soft value
     (200, 100, 0.75, 2), (100, 4, 0.5, 6), (80, 75, 0.05, 2), (75, 1, 0.75, 3), (10, 1, 0.9, 0.1), (2, 1, 0.95, 0.01))
 
 def hard_soft(
@@ -41,7 +42,7 @@ def hard_soft(
     octaves: int, # layers of noise
     persistence: float, # amplitude of a layer over that of the one before
     lacunarity: float, # frequency of a layer over that of the one before
-) -> float: # about -12 (hard) to 12 (soft)
+) -> float: # about -12 to 12 for `TEXTURES`
     "Place on the Hard-Soft scale (Annex D, `calc_HS`, after Lucassen et al. 2010)."
     return 586.33 - 178.78 * octaves**0.01 - 84.20 * scale**0.01 - 106.83 * persistence**0.02 - 213.89 * lacunarity**0.01
 
@@ -83,9 +84,9 @@ def texture_similarity(
     edge = _WINDOW // 2
     return ssim[..., edge:-edge, edge:-edge].mean((0, 2, 3))
 
-# %% ../nbs/25_cvfc.ipynb #dce5baec
+# %% ../nbs/25_cvfc.ipynb #2b9fdfb2
 N_COLOURS = 5
-MAX_DISTANCE = 100. # of a palette that is not the nearest, in the report's variant
+MAX_DISTANCE = 100. # of a palette that is not the nearest, in the printed variant
 
 @cache
 def reference_palettes() -> np.ndarray: # (6, 5, 3) CIELAB, in the order of `REFERENCE_EMOTIONS`
@@ -98,7 +99,7 @@ def extract_palette(
     seed: int = 0, # of k-means
 ) -> np.ndarray: # (5, 3) CIELAB, dark to light
     "Five main colours: k-means over about 3,000 evenly spaced pixels (Annex D, `extractTopKColors`)."
-    step = max(1, min(image.shape[:2]) // 56)
+    step = max(1, round((image.shape[0] * image.shape[1] / 3136) ** 0.5))
     pixels = rgb2lab(image[::step, ::step]).reshape(-1, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning) # fewer than five different colours
@@ -115,14 +116,14 @@ def palette_distance(
 
 def palette_distances(
     image: np.ndarray, # (height, width, 3) uint8 RGB
-    variant: str = "all", # "all": six distances (thesis's text); "nearest": the smallest, the others 100 (report, section 3)
+    variant: str = "all", # "all": six distances (thesis's text); "nearest": the smallest, the others 100 (report, section 3, and Annex D)
 ) -> np.ndarray: # (6,) in the order of `REFERENCE_EMOTIONS`
     "Distances of a painting's palette to the six reference palettes (thesis, section 4.1.4)."
     palette = extract_palette(image)
     distances = np.array([palette_distance(palette, reference) for reference in reference_palettes()])
     return distances if variant == "all" else np.where(distances == distances.min(), distances, MAX_DISTANCE)
 
-# %% ../nbs/25_cvfc.ipynb #c967bfcd
+# %% ../nbs/25_cvfc.ipynb #c9ef55a3
 FEATURES = ("brightness", *(f"texture_{i}" for i in range(1, 7)), *(f"palette_{emotion}" for emotion in REFERENCE_EMOTIONS))
 
 def features(
@@ -131,7 +132,8 @@ def features(
 ) -> pd.DataFrame: # (n, 13), columns `FEATURES`
     "The hand-made features of paintings (Annex D, `feature_extractor`)."
     def one(image): return [brightness(image), *texture_similarity(image), *palette_distances(image, palette)]
-    with ThreadPoolExecutor() as workers: return pd.DataFrame(list(workers.map(one, images)), columns=FEATURES)
+    with ThreadPoolExecutor() as workers, threadpool_limits(1): # k-means adds up in the order in which its threads finish
+        return pd.DataFrame(list(workers.map(one, images)), columns=FEATURES)
 
 # %% ../nbs/25_cvfc.ipynb #f94c5e8c
 def cvfc(

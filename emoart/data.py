@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['COLUMNS', 'NEEDED', 'MAX_BYTES', 'MAX_PIXELS', 'SUFFIXES', 'read_sheet', 'painting_id', 'tidy', 'check_image',
-           'fetch_images', 'clean', 'cleaned_gallery', 'read_paintings', 'load_image', 'load_images', 'split']
+           'fetch_images', 'clean', 'cleaned_gallery', 'read_paintings', 'open_rgb', 'load_image', 'load_images',
+           'split']
 
-# %% ../nbs/12_data.ipynb #3d35fdbd
+# %% ../nbs/12_data.ipynb #5376628e
 import base64
 import hashlib
 import io
@@ -23,19 +24,28 @@ import pandas as pd
 import requests
 from PIL import Image, ImageOps
 from requests.adapters import HTTPAdapter
-from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 from urllib3.util import Retry
 
 from .emotions import canonical, class_names, group_of
 from .gallery import make_gallery
-from .settings import InputError, Settings, replacing, writable_folder, write_json
+from .settings import ROOT, InputError, Settings, replacing, writable_folder, write_json
 
-# %% ../nbs/12_data.ipynb #0b7f0983
+# %% ../nbs/12_data.ipynb #f274ea00
 COLUMNS = { # heading in the sheet -> our column
     "Title": "title", "Style": "style", "Artist": "artist", "Genre": "genre", "Tags": "tags", "Emotion": "emotion", "Image URL": "url",
 }
 NEEDED = ("Title", "Genre", "Emotion", "Image URL")
+
+_AS_TEXT = dict(dtype=str, keep_default_na=False, na_values=[""])
+
+def _read_xlsx(path):
+    "The values of a workbook's first sheet; a formula that was never computed stands as its text."
+    def read(values): return pd.read_excel(path, engine="openpyxl", engine_kwargs={"data_only": values}, **_AS_TEXT)
+    written = read(False)
+    formulas = written.apply(lambda column: column.str.startswith("=", na=False)).any(axis=None)
+    return read(True).fillna(written) if formulas else written
 
 def read_sheet(
     path: Path, # .xlsx or .csv (UTF-8) with the columns of `COLUMNS`, in any order and case
@@ -43,11 +53,13 @@ def read_sheet(
     "Read a sponsor-format sheet. Raises `InputError` where it is missing, unreadable, empty or lacks a column of `NEEDED`."
     path = Path(path).expanduser()
     if not path.is_file(): raise InputError(f"there is no sheet {path}; name an .xlsx or .csv file")
-    as_text = dict(dtype=str, keep_default_na=False, na_values=[""])
     try:
         match path.suffix.lower():
-            case ".xlsx": sheet = pd.read_excel(path, engine="openpyxl", engine_kwargs={"data_only": False}, **as_text)
-            case ".csv": sheet = pd.read_csv(path, encoding="utf-8-sig", skip_blank_lines=False, **as_text)
+            case ".xlsx": sheet = _read_xlsx(path)
+            case ".csv":
+                with warnings.catch_warnings():
+                    warnings.simplefilter("error", pd.errors.ParserWarning) # rows with more fields than the heading
+                    sheet = pd.read_csv(path, encoding="utf-8-sig", skip_blank_lines=False, index_col=False, **_AS_TEXT)
             case _: raise InputError(f"{path.name} is neither .xlsx nor .csv; save the sheet as one of them")
     except InputError: raise
     except Exception as error: # each reader fails in its own many ways on a damaged file
@@ -109,7 +121,7 @@ def tidy(
     rejects[["reason", "detail"]] = [v for v in verdicts if v] or np.empty((0, 2), str)
     return paintings[good].reset_index(drop=True), rejects.reset_index(drop=True)
 
-# %% ../nbs/12_data.ipynb #341ba281
+# %% ../nbs/12_data.ipynb #a9874916
 MAX_BYTES = 50 * 2**20 # of an image file
 MAX_PIXELS = 100 * 10**6 # of a decoded image: 10,000 x 10,000
 SUFFIXES = {"JPEG": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp"}
@@ -126,16 +138,18 @@ def check_image(
             with Image.open(io.BytesIO(content), formats=list(SUFFIXES)) as image:
                 if image.width * image.height > MAX_PIXELS: raise Image.DecompressionBombError
                 image.load()
-                return SUFFIXES[image.format]
         except Image.DecompressionBombError: raise ValueError("too many pixels") from None
         except Image.UnidentifiedImageError: raise ValueError("not an image") from None
         except Exception as error: # every decoder fails in its own way on a damaged file
             raise ValueError(f"damaged image: {error}") from None
+    if image.mode == "F": raise ValueError("floating point pixels have no known range")
+    return SUFFIXES["JPEG" if image.format == "MPO" else image.format] # MPO: JPEGs in a row, as some cameras write them
 
 def _session():
     "An HTTP session that retries with back-off and names itself."
     session = requests.Session()
-    retry = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False)
+    retry = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False,
+                  respect_retry_after_header=False) # a server may ask for an hour; the next run asks again
     for scheme in ("http://", "https://"): session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=8))
     session.headers["User-Agent"] = "emoart (research on emotion and art)"
     return session
@@ -163,10 +177,11 @@ def _read_beside(url, folder):
 
 def _fetch_one(painting, folder, images, session):
     "File name and sha256 of a painting's checked image, fetched unless it is there. Raises `ValueError` with the reason."
-    for suffix in SUFFIXES.values():
+    remote = urlsplit(painting.url).scheme
+    for suffix in SUFFIXES.values() if remote else ():
         if (there := images / (painting.id + suffix)).exists():
             return there.name, hashlib.sha256(there.read_bytes()).hexdigest()
-    try: content = _download(painting.url, session) if urlsplit(painting.url).scheme else _read_beside(painting.url, folder)
+    try: content = _download(painting.url, session) if remote else _read_beside(painting.url, folder)
     except OSError as error: # requests' exceptions are OSErrors too
         raise ValueError(next(words for kind, words in _FAILURES.items() if isinstance(error, kind))) from None
     name = painting.id + check_image(content)
@@ -218,13 +233,14 @@ def clean(
     write_json(out / "summary.json", summary)
     return summary
 
-# %% ../nbs/12_data.ipynb #385ab3ee
+# %% ../nbs/12_data.ipynb #a29c8d5e
 def cleaned_gallery(
     settings: Settings, # the gallery's part of it names the folder
 ) -> Path: # folder as `clean` leaves it
     "Paint the synthetic gallery if it is missing, and clean it."
     shape = {name: getattr(settings, name) for name in ("n_labelled", "n_unlabelled", "global_cue", "local_cue", "seed")}
-    name = "gallery-" + "-".join(f"{value:g}" for value in shape.values())
+    painters = b"".join((ROOT / "emoart" / f"{module}.py").read_bytes() for module in ("emotions", "artist", "gallery"))
+    name = "-".join(["gallery", *map(str, shape.values()), hashlib.sha256(painters).hexdigest()[:8]])
     cache = writable_folder(settings.cache_folder)
     gallery = make_gallery(cache / name, **shape)
     clean(gallery / "art.xlsx", cache / f"{name}-clean")
@@ -238,7 +254,7 @@ def read_paintings(
     "The cleaned table. Raises `InputError` where the folder holds none, or nothing is left of it."
     table = Path(folder) / "paintings.csv"
     if not table.exists(): raise InputError(f"there is no {table}; clean a sheet into that folder first")
-    paintings = pd.read_csv(table, keep_default_na=False)
+    paintings = pd.read_csv(table, dtype=str, keep_default_na=False).astype({"row": int, "group": int})
     kept = paintings[((paintings.genre == genre) | (genre == "")) & ((paintings.group >= 0) | (not labelled))].reset_index(drop=True)
     if kept.empty:
         genres = ", ".join(f"{name or 'no genre'} ({n})" for name, n in Counter(paintings.genre).most_common(8))
@@ -246,18 +262,25 @@ def read_paintings(
     kept["image"] = [str(Path(folder) / "images" / file) for file in kept.file]
     return kept
 
-# %% ../nbs/12_data.ipynb #c5660d96
+# %% ../nbs/12_data.ipynb #2d3fd3b7
+def open_rgb(
+    path: Path, # image file of any mode
+) -> Image.Image: # mode RGB, in its own size
+    "An image as it is meant to be seen: turned as its EXIF data say, on white where transparent, 16 bits scaled to 8."
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"): image = Image.fromarray((np.asarray(image).astype(float) / 257).clip(0, 255).astype(np.uint8))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert("RGB")
+
 def load_image(
     path: Path, # image file
     size: int, # height and width of the result, pixels
 ) -> np.ndarray: # (size, size, 3) uint8
-    "One image as a square RGB array: turned as its EXIF data say, on white where transparent, stretched (thesis, Annex A)."
-    with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return np.asarray(image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS))
+    "One image as a square RGB array, stretched (thesis, Annex A)."
+    return np.asarray(open_rgb(path).resize((size, size), Image.Resampling.LANCZOS))
 
 def load_images(
     paths: list, # n image files
@@ -266,19 +289,18 @@ def load_images(
     "Images as one array, read in parallel."
     with ThreadPoolExecutor() as workers: return np.stack(list(workers.map(lambda path: load_image(path, size), paths)))
 
-# %% ../nbs/12_data.ipynb #daccaba0
+# %% ../nbs/12_data.ipynb #5c3f1cc9
 def split(
     paintings: pd.DataFrame, # from `read_paintings`
     test_share: float, # share held out, between 0 and 1
     seed: int, # of the shuffle
 ) -> np.ndarray: # (n,) bool, True where a painting is held out
-    "Held-out paintings: stratified by group, pictures with equal content never divided. Raises `InputError` with fewer than two groups to learn."
-    folds = StratifiedGroupKFold(round(1 / test_share), shuffle=True, random_state=seed)
-    held_out = np.zeros(len(paintings), bool)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore") # a group with fewer paintings than folds: told by the class counts in the report
-        try: held_out[next(folds.split(paintings, paintings.group, paintings.sha256))[1]] = True
-        except ValueError as error: raise InputError(f"{len(paintings)} paintings are too few to split: {error}") from None
+    "Held-out paintings: stratified by group, equal files never divided. Raises `InputError` with fewer than two groups to learn."
+    pictures = paintings.drop_duplicates("sha256")
+    pictures = pictures[pictures.groupby("group").group.transform("size") > 1]
+    try: test = train_test_split(pictures.sha256, test_size=test_share, stratify=pictures.group, random_state=seed)[1]
+    except ValueError as error: raise InputError(f"{len(paintings)} paintings are too few to split: {error}") from None
+    held_out = paintings.sha256.isin(test).to_numpy()
     for side, groups in (("train", paintings.group[~held_out]), ("test", paintings.group[held_out])):
         if groups.nunique() < 2: raise InputError(f"the {side} part of {len(paintings)} paintings has only one emotion group; more labelled paintings are needed")
     return held_out

@@ -54,7 +54,7 @@ def identity(
     for module in sorted(Path(emoart.__file__).parent.glob("*.py")): digest.update(module.read_bytes())
     return digest.hexdigest()
 
-# %% ../nbs/40_experiments.ipynb #29b52e00
+# %% ../nbs/40_experiments.ipynb #82c246eb
 class RunError(RuntimeError):
     "An experiment that failed, told in one sentence: which cell, what, and where its notebook is."
 
@@ -72,6 +72,11 @@ PACKAGES = ("tensorflow", "keras", "numpy", "scikit-image", "scikit-learn", "pan
 def _environment():
     return {"python": platform.python_version(), **{package: version(package) for package in PACKAGES}}
 
+def _identity_of(run):
+    "Identity in a run.json, None where there is none."
+    try: return json.loads(run.read_text())["identity"]
+    except (OSError, ValueError, KeyError): return None
+
 def run_notebook(
     notebook: Path, # experiment notebook
     folder: Path, # for the executed notebook, run.json and what the notebook itself writes
@@ -87,7 +92,7 @@ def run_notebook(
         raise InputError(f"{notebook.stem} has no parameter {unknown[0]!r}; there are {', '.join(declared)}")
     run, metrics = folder / "run.json", folder / "metrics.json"
     key = identity(notebook, parameters, data_digest)
-    if metrics.exists() and run.exists() and json.loads(run.read_text())["identity"] == key: return False
+    if metrics.exists() and _identity_of(run) == key: return False
     writable_folder(folder)
     metrics.unlink(missing_ok=True)
     write_json(run, dict(notebook=notebook.name, identity=key, parameters=parameters, data_digest=data_digest, environment=_environment()))

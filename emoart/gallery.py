@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GENRES', 'WALL', 'ceiling', 'plan_gallery', 'write_sheet', 'make_gallery', 'contact_sheet']
 
-# %% ../nbs/11_gallery.ipynb #90cfb4ca
+# %% ../nbs/11_gallery.ipynb #4a6402b9
 import glob
 import importlib
 import multiprocessing
@@ -14,6 +14,7 @@ import shutil
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from tqdm import tqdm
 
 from .artist import paint, stream
 from .emotions import GROUPS
+from .settings import InputError, writable_folder
 
 # %% ../nbs/11_gallery.ipynb #c8539cd0
 def ceiling(
@@ -34,7 +36,7 @@ def ceiling(
     "Best accuracy that one cue alone allows: right whenever it follows the emotion, by luck otherwise."
     return cue + (1 - cue) / n_groups
 
-# %% ../nbs/11_gallery.ipynb #c2c7c276
+# %% ../nbs/11_gallery.ipynb #cdd46d06
 GENRES = ("portrait", "landscape", "still life", "genre painting")
 _BLOCK = (0,) * 7 + (1, 2, 3) # genres of ten paintings in a row, as indices of `GENRES`
 _SIZES = {"portrait": ((240, 304), (256, 256), (232, 296), (248, 312)), "landscape": ((304, 232), (304, 216), (272, 240)),
@@ -60,9 +62,9 @@ _TAGS = {"portrait": ("face", "half-length", "costume"), "landscape": ("hills", 
 
 def _check(n_labelled, n_unlabelled, global_cue, local_cue):
     for name, dial in (("global_cue", global_cue), ("local_cue", local_cue)):
-        if not 0 <= dial <= 1: raise ValueError(f"{name} is {dial}; a dial goes from 0 (no information) to 1")
-    if n_labelled < 1: raise ValueError(f"n_labelled is {n_labelled}; a gallery needs at least one labelled painting")
-    if n_unlabelled < 0: raise ValueError(f"n_unlabelled is {n_unlabelled}; it cannot be negative")
+        if not 0 <= dial <= 1: raise InputError(f"{name} is {dial}; a dial goes from 0 (no information) to 1")
+    if n_labelled < 1: raise InputError(f"n_labelled is {n_labelled}; a gallery needs at least one labelled painting")
+    if n_unlabelled < 0: raise InputError(f"n_unlabelled is {n_unlabelled}; it cannot be negative")
 
 def _word(rng, group): return str(rng.choice(GROUPS[group].emotions))
 
@@ -82,7 +84,7 @@ def _painting(seed, part, index, genre, group, global_cue, local_cue):
         face=-1 if genre in ("landscape", "still life") else group if follow[1] < local_cue else face,
         width=width, height=height, seed=int(stream(seed, part, index, 0).integers(2**31)))
 
-# %% ../nbs/11_gallery.ipynb #3e1e0d0a
+# %% ../nbs/11_gallery.ipynb #03caddf1
 def plan_gallery(
     n_labelled: int = 600, # paintings with an emotion, all genres
     n_unlabelled: int = 0, # further portraits without one
@@ -90,7 +92,7 @@ def plan_gallery(
     local_cue: float = 0.7, # 0 to 1: how often face or figure follow it
     seed: int = 0, # of everything
 ) -> pd.DataFrame: # the truth, one row a painting
-    "Truth table of a gallery. Raises `ValueError` for a dial outside 0 to 1 or a number of paintings that makes no gallery."
+    "Truth table of a gallery. Raises `InputError` for a dial outside 0 to 1 or a number of paintings that makes no gallery."
     _check(n_labelled, n_unlabelled, global_cue, local_cue)
     rows, seen = [], [0] * len(GENRES)
     for i in range(n_labelled):
@@ -143,7 +145,7 @@ def write_sheet(
         sheet.write_row(0, 0, _COLUMNS)
         for i, k in enumerate(rng.permutation(len(rows)), 1): sheet.write_row(i, 0, rows[k])
 
-# %% ../nbs/11_gallery.ipynb #f73d4d4a
+# %% ../nbs/11_gallery.ipynb #8becbbc0
 def _paint_chunk(folder, rows):
     "What a worker does: paint some rows and save them."
     for row in rows:
@@ -157,9 +159,17 @@ def _end_with_parent():
     os._exit(1)
 
 def _start_worker():
-    "Ctrl-C is for the parent, who ends its workers; if the parent was killed they end themselves."
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    "If the parent was killed its workers end themselves."
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+@contextmanager
+def _ctrl_c_ignored():
+    "Processes started in this context ignore Ctrl-C from birth: it is for the parent, who ends its workers."
+    main = threading.current_thread() is threading.main_thread() # signals can be set there only
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    try: yield
+    finally:
+        if main: signal.signal(signal.SIGINT, before)
 
 def _paint_all(folder, rows, jobs):
     chunks = [rows[i:i + 8] for i in range(0, len(rows), 8)]
@@ -170,7 +180,8 @@ def _paint_all(folder, rows, jobs):
         module = importlib.import_module("emoart.gallery") # fresh processes find the module, not a notebook's cells
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), module._start_worker)
         try:
-            for done in as_completed([pool.submit(module._paint_chunk, folder, chunk) for chunk in chunks]): bar.update(done.result())
+            with _ctrl_c_ignored(): jobs = [pool.submit(module._paint_chunk, folder, chunk) for chunk in chunks]
+            for job in as_completed(jobs): bar.update(job.result())
         finally: pool.shutdown(cancel_futures=True)
 
 def _runs(pid):
@@ -189,11 +200,12 @@ def make_gallery(
     seed: int = 0, # of everything
     jobs: int | None = None, # processes; None takes one a processor, 1 paints in this process
 ) -> Path: # the folder: images/, masks/, truth.csv and art.xlsx
-    "Make a gallery, whole or not at all; one that is there is left as it is. Raises `ValueError` as `plan_gallery` does."
+    "Make a gallery, whole or not at all; one that is there is left as it is. Raises `InputError` as `plan_gallery` does and where `out` is something else."
     out = Path(out).absolute()
     plan = plan_gallery(n_labelled, n_unlabelled, global_cue, local_cue, seed)
-    if out.exists(): return out
-    out.parent.mkdir(parents=True, exist_ok=True)
+    if (out / "art.xlsx").exists(): return out
+    if out.exists(): raise InputError(f"{out} is there and holds no gallery; name a folder that does not exist yet")
+    writable_folder(out.parent)
     for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"): # of a run that was killed
         if not _runs(int(left.suffixes[-2][1:])): shutil.rmtree(left, ignore_errors=True)
     part = out.parent / f".{out.name}.{os.getpid()}.part"

@@ -6,11 +6,12 @@
 __all__ = ['EXPERIMENTS', 'NOT_RUN', 'TABLE1', 'PAGE', 'MAX_THUMBNAILS', 'read_metrics', 'table1', 'write_report', 'reproduce',
            'gather']
 
-# %% ../nbs/41_report.ipynb #4f7fff06
+# %% ../nbs/41_report.ipynb #1e862609
 import base64
 import hashlib
 import io
 import json
+import shlex
 import time
 from dataclasses import asdict
 from pathlib import Path
@@ -19,11 +20,10 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
-from PIL import Image
 
-from .data import clean, cleaned_gallery, read_paintings, read_sheet, split
+from .data import clean, cleaned_gallery, open_rgb, read_paintings, read_sheet, split
 from .emotions import GROUPS
-from .evaluate import METRICS, plot_confusion, plot_history, read_history
+from .evaluate import METRICS, plot_confusion, plot_history, read_history, read_predictions
 from .experiments import parameters_from, run_notebook
 from .gallery import ceiling
 from .settings import NOTEBOOKS, ROOT, InputError, load_settings, replacing, writable_folder, write_json
@@ -54,7 +54,7 @@ def table1(
     rows += [_row(m, m["model"], m["train"], m["test"], m["published"]) for m in metrics.values()]
     return pd.DataFrame(rows, columns=TABLE1)
 
-# %% ../nbs/41_report.ipynb #209e5828
+# %% ../nbs/41_report.ipynb #dd40b8ca
 def _share(value): return "" if value is None or pd.isna(value) else f"{100 * value:.1f}\u00a0%"
 
 _JINJA = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
@@ -109,14 +109,14 @@ body:has(#only-wrong:checked) .wall .all-right, body:has(#only-right:checked) .w
 <tr class="quiet"><td>{{ model }}</td><td colspan="8" style="text-align:center">not run</td><td>{{ published | share }}</td></tr>
 {% endfor %}
 </table></div>
-<p class="quiet"><a href="table1.csv">table1.csv</a> holds these rows. Intervals: percentile bootstrap over the test paintings, {{ settings.n_bootstrap }} resamples; the same for every measure is in each
+<p class="quiet"><a href="table1.csv">table1.csv</a> holds the rows that were run. Intervals: percentile bootstrap over the test paintings, {{ settings.n_bootstrap }} resamples; the same for every measure is in each
 experiment's metrics.json. A model whose interval holds the majority baseline has not been shown to see anything. The published figures are the thesis's own,
 on other paintings; what its printed code computes is another matter.</p>
 {% for e in experiments %}
 <h2>{{ e.model }}</h2>
 <p>{{ e.n_train }} training and {{ e.n_test }} test paintings, {{ "{:,}".format(e.parameters) }} parameters.
 Balanced accuracy {{ e.test.balanced_accuracy.value | share }} ({{ e.test.balanced_accuracy.low | share }} to {{ e.test.balanced_accuracy.high | share }});
-guessing gives {{ (1 / e.classes | length) | share }}. The executed notebook is <a href="{{ e.folder }}/notebook.ipynb">{{ e.folder }}/notebook.ipynb</a>.</p>
+the majority baseline has {{ e.majority.balanced_accuracy.value | share }}. The executed notebook is <a href="{{ e.folder }}/notebook.ipynb">{{ e.folder }}/notebook.ipynb</a>.</p>
 <div class="figures">
 <figure><img src="{{ e.loss }}" alt="Loss of {{ e.model }} an epoch, training and held-out part"><figcaption>Loss an epoch</figcaption></figure>
 <figure><img src="{{ e.confusion_figure }}" alt="Confusion matrix of {{ e.model }} on the test paintings"><figcaption>Test paintings: true group by predicted group</figcaption></figure>
@@ -157,7 +157,7 @@ carry an emotion group.{% if summary.unknown_emotions %} Words without a group, 
 </html>
 """)
 
-# %% ../nbs/41_report.ipynb #8fd14069
+# %% ../nbs/41_report.ipynb #13e5644d
 MAX_THUMBNAILS = 300 # on the page; the whole of it is in predictions.csv
 
 def _data_uri(content, kind): return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
@@ -172,18 +172,16 @@ def _figure(draw, *arguments):
     return _data_uri(file.getvalue(), "png")
 
 def _thumbnail(path, size=160):
-    with Image.open(path) as image:
-        image = image.convert("RGB")
-        image.thumbnail((size, size))
-        file = io.BytesIO()
-        image.save(file, format="JPEG", quality=80)
+    image, file = open_rgb(path), io.BytesIO()
+    image.thumbnail((size, size))
+    image.save(file, format="JPEG", quality=80)
     return _data_uri(file.getvalue(), "jpeg")
 
 def _wall(run, metrics):
     "The test paintings with truth and every model's guess, the groups taking turns."
     tables = {}
     for name in metrics:
-        table = pd.read_csv(run / name / "predictions.csv", keep_default_na=False).set_index("id")
+        table = read_predictions(run / name).set_index("id")
         tables[name] = table[table.part == "test"]
     first = tables[EXPERIMENTS[-1]]
     shown = first.assign(turn=first.groupby("truth").cumcount()).sort_values(["turn", "truth"]).head(MAX_THUMBNAILS)
@@ -201,7 +199,7 @@ def _wall(run, metrics):
 
 def _counts(run, names):
     "Paintings an emotion group in the training and the test part, as an HTML table."
-    table = pd.read_csv(run / EXPERIMENTS[-1] / "predictions.csv", keep_default_na=False)
+    table = read_predictions(run / EXPERIMENTS[-1])
     counts = pd.crosstab(table.truth.map(dict(enumerate(names))), table.part).reindex(index=names, columns=["train", "test"], fill_value=0)
     return counts.rename_axis(index="emotion group", columns=None).reset_index().to_html(index=False, border=0)
 
@@ -220,22 +218,22 @@ def write_report(
         name=run.name, source=about["source"], synthetic=about["sheet"] is None, table=table.to_dict("records"), not_run=NOT_RUN,
         experiments=experiments, wall=_wall(run, metrics), n_test=last["n_test"],
         summary=json.loads((cleaned / "summary.json").read_text()), counts=Markup(_counts(run, last["classes"])),
-        rejects=pd.read_csv(cleaned / "rejects.csv", keep_default_na=False).to_dict("records"),
+        rejects=pd.read_csv(cleaned / "rejects.csv", dtype=str, keep_default_na=False).to_dict("records"),
         command=about["command"], settings=about["settings"], environment=json.loads((run / EXPERIMENTS[-1] / "run.json").read_text())["environment"])
     with replacing(run / "report.html") as path: path.write_text(page, encoding="utf-8")
     return run / "report.html"
 
-# %% ../nbs/41_report.ipynb #b35e1603
+# %% ../nbs/41_report.ipynb #299dac02
 def _run_name(name, profile, sheet, overrides):
     "Folder name of a run: as given, or made of what it runs."
     parts = [profile, *([Path(sheet).stem] if sheet else []), *(f"{key}={value}" for key, value in overrides.items())]
     name = name or "-".join(parts).replace("/", "_")[:120]
-    if Path(name).name != name or name.startswith("."): raise InputError(f"the name {name!r} cannot be a folder's; give a plain one, such as --name trial")
+    if Path(name).name != name or name.startswith(".") or len(name) > 120: raise InputError(f"the name {name!r} cannot be a folder's; give a plain one, such as --name trial")
     return name
 
 def _command(profile, sheet, overrides, name):
-    options = ["--profile", profile, *(["--sheet", str(sheet)] if sheet else []), *(f"-p {key}={value}" for key, value in overrides.items())]
-    return " ".join(["emoart reproduce", *options, *(["--name", name] if name else [])])
+    options = ["--profile", profile, *(["--sheet", str(sheet)] if sheet else []), *(f"-p{key}={value}" for key, value in overrides.items())]
+    return shlex.join(["emoart", "reproduce", *options, *(["--name", name] if name else [])])
 
 def _check_run(run, about):
     "Raise `InputError` where a run's folder holds a run of other settings or another sheet."
@@ -248,8 +246,8 @@ def _prepare(settings, sheet):
     "Clean the sheet, or paint and clean the gallery: folder of the paintings, and one sentence on them."
     if sheet is None:
         return cleaned_gallery(settings), (
-            f"A synthetic gallery of {settings.n_labelled} labelled paintings. The best possible accuracy is {_share(ceiling(settings.global_cue))} from its global cues "
-            f"alone and {_share(ceiling(settings.local_cue))} from its local ones (dials at {settings.global_cue:g} and {settings.local_cue:g}).")
+            f"A synthetic gallery of {settings.n_labelled} labelled paintings, global cue {settings.global_cue:g}, local cue {settings.local_cue:g}. Of four groups, whoever reads "
+            f"nothing but the global cue is right {_share(ceiling(settings.global_cue))} of the time at best, nothing but a portrait's local cue {_share(ceiling(settings.local_cue))}.")
     folder = settings.cache_folder / f"sheet-{sheet.stem[:60]}-{hashlib.sha256(str(sheet).encode()).hexdigest()[:8]}"
     clean(sheet, folder)
     return folder, f"Paintings of {sheet.name}."

@@ -62,7 +62,7 @@ def writable_folder(
         raise InputError(f"cannot write to the folder {path}: {error.strerror}; choose another one") from None
     return path
 
-# %% ../nbs/00_settings.ipynb #d0584c9b
+# %% ../nbs/00_settings.ipynb #c255c889
 def _setting(meaning, low=None, high=None, choices=None):
     return field(metadata=dict(meaning=meaning, low=low, high=high, choices=choices))
 
@@ -94,16 +94,16 @@ class Settings:
     @property
     def cache_folder(self) -> Path:
         "Absolute path of `cache`."
-        return ROOT / self.cache
+        return ROOT / Path(self.cache).expanduser()
 
     @property
     def runs_folder(self) -> Path:
         "Absolute path of `runs`."
-        return ROOT / self.runs
+        return ROOT / Path(self.runs).expanduser()
 
 SETTINGS = {f.name: f for f in fields(Settings)}
 
-# %% ../nbs/00_settings.ipynb #43c9e79f
+# %% ../nbs/00_settings.ipynb #90aa085d
 def _checked(name, value, where):
     "The value as the type of setting `name`, or `InputError`."
     kind, meta = SETTINGS[name].type, SETTINGS[name].metadata
@@ -134,7 +134,7 @@ def load_settings(
         with open(file, encoding="utf-8") as lines: parser.read_file(lines)
     except (OSError, configparser.Error, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {file}: {' '.join(str(error).split())}") from None
-    if profile not in parser:
+    if profile not in parser.sections():
         raise InputError(f"there is no profile {profile!r} in {Path(file).name}; there are {', '.join(parser.sections())}")
     values = {"profile": profile}
     for name, value in parser[profile].items():

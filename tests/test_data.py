@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import xlsxwriter
 from conftest import assert_one_sentence, run_emoart
 from PIL import Image
 
@@ -121,6 +122,30 @@ def test_an_excel_formula_is_read_as_it_is_written(tmp_path):
     assert read_sheet(tmp_path / "art.xlsx").title.tolist() == ["=1+1"]
 
 
+def test_a_computed_formula_gives_its_value(tmp_path):
+    with xlsxwriter.Workbook(tmp_path / "art.xlsx") as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["Title", "Genre", "Emotion", "Image URL"])
+        sheet.write_row(1, 0, ["=never(computed", "portrait", "", "a.jpg"])
+        sheet.write_formula(1, 2, '="Jo"&"y"', value="Joy")
+    assert read_sheet(tmp_path / "art.xlsx").emotion.tolist() == ["Joy"]
+
+
+def test_rows_longer_than_the_heading_are_refused(tmp_path):
+    (tmp_path / "art.csv").write_text("Title,Genre,Emotion,Image URL\nA,portrait,Joy,a.jpg,more\nB,portrait,Joy,b.jpg,more\n")
+    with pytest.raises(InputError, match="cannot read art.csv|cannot read .*art.csv"): read_sheet(tmp_path / "art.csv")
+
+
+def test_a_picture_replaced_beside_the_sheet_is_read_again(tmp_path):
+    (tmp_path / "art.csv").write_text("Title,Genre,Emotion,Image URL\n1984,portrait,Joy,a.jpg\n")
+    digests = set()
+    for content in (GOOD, picture("L")):
+        (tmp_path / "a.jpg").write_bytes(content)
+        digests.add(clean(tmp_path / "art.csv", tmp_path / "out")["data_digest"])
+    kept = read_paintings(tmp_path / "out")
+    assert len(digests) == 2 and Path(kept.image[0]).read_bytes() == content and kept.title[0] == "1984"
+
+
 def test_a_contradicting_repeat_is_told():
     rows = pd.DataFrame({"row": [2, 3], "title": "A", "style": "", "artist": "B", "genre": "Portrait", "tags": "", "emotion": ["Joy", "Fear "], "url": "a.jpg"})
     kept, rejects = tidy(rows)
@@ -144,10 +169,17 @@ def test_equal_pictures_stay_on_one_side_of_the_split():
     paintings = pd.DataFrame({"group": np.tile([0, 1, 2, 3], 60), "sha256": np.repeat(np.arange(80), 3).astype(str)})
     for seed in range(5):
         held_out = split(paintings, 0.25, seed)
-        assert 0.15 < held_out.mean() < 0.35 and (paintings.group[held_out].value_counts() > 5).all()
+        assert abs(held_out.mean() - 0.25) < 0.04 and (paintings.group[held_out].value_counts() > 5).all()
         assert not set(paintings.sha256[held_out]) & set(paintings.sha256[~held_out])
         assert (held_out == split(paintings, 0.25, seed)).all()
     with pytest.raises(InputError, match="too few to split"): split(paintings.head(3), 0.25, 0)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.3, 0.4])
+def test_the_test_share_is_what_was_asked_for(share):
+    paintings = pd.DataFrame({"group": [*np.tile([0, 1, 3], 60), 2], "sha256": np.arange(181).astype(str)})
+    held_out = split(paintings, share, 0)
+    assert held_out.sum() == round(180 * share) and not held_out[-1], "a group with one picture is for training"
 
 
 def test_the_shared_sheet(shared, tmp_path):

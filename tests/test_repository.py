@@ -79,7 +79,7 @@ def test_a_notebook_is_small_and_has_run(name):
 def test_no_machine_paths_and_no_index_addresses():
     machine = re.compile(r"/(?:work|root|home|Users|tmp)/[A-Za-z.]")
     index = re.compile(r"index-url|extra-index|find-links|pypi\.org/simple")
-    files = [p for p in tree(ROOT / "nbs")] and [*NOTEBOOKS.glob("*.ipynb"), ROOT / "README.md", ROOT / "requirements.lock", ROOT / "settings.ini"]
+    files = [*NOTEBOOKS.glob("*.ipynb"), ROOT / "README.md", ROOT / "requirements.lock", ROOT / "settings.ini", ROOT / "reports" / "quick.csv"]
     for path in files:
         assert not machine.search(path.read_text()), f"a path of one machine in {path.name}"
         assert not index.search(path.read_text()), f"an index address in {path.name}"

@@ -58,7 +58,8 @@ def test_ctrl_c_keeps_what_is_finished(workplace):
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in process.stdout:
         if line.startswith("[2/4]"): break
-    time.sleep(4) # CV+FC is running
+    while not (runs / "stopped" / "cvfc" / "run.json").exists(): time.sleep(0.1)
+    time.sleep(2) # CV+FC is running
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
@@ -68,17 +69,20 @@ def test_ctrl_c_keeps_what_is_finished(workplace):
     assert "[2/4] shallnet" in again.stdout and again.stdout.count("finished before") == 1
 
 
-def test_a_users_sheet_and_a_hostile_title(tmp_path, workplace, smoke_gallery):
+def test_a_users_sheet_with_hostile_and_numeric_titles(tmp_path, workplace, smoke_gallery):
     options, runs = workplace
     paintings = pd.read_csv(smoke_gallery / "paintings.csv")
     sheet = pd.DataFrame({"Title": "<script>alert(1)</script>", "Artist": paintings.artist, "Genre": paintings.genre, "Style": "", "Tags": "",
                           "Emotion": paintings.emotion, "Image URL": "images/" + paintings.file})
     shutil.copytree(smoke_gallery / "images", tmp_path / "images")
+    sheet.loc[len(sheet)] = ["0099", "", "portrait", "", "", "Joy", ""]
     sheet.to_csv(tmp_path / "mine.csv", index=False)
-    done = run_emoart("reproduce", "--profile", "smoke", "--sheet", tmp_path / "mine.csv", "-p", "genre=", *options, "--name", "mine")
+    done = run_emoart("reproduce", "--profile", "smoke", "--sheet", tmp_path / "mine.csv", "-p", "genre=", "-p", "shallnet_n_groups=2", *options, "--name", "mine")
     assert done.returncode == 0, done.stderr
     page = (runs / "mine" / "report.html").read_text()
-    assert "<script>alert(1)</script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script>alert(1)</script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<td>0099</td>" in page
+    table = pd.read_csv(runs / "mine" / "table1.csv").set_index("model")
+    assert table.majority["ShallNet"] > table.majority["CV+FC"] and table.published["ShallNet"] == 0.833
 
 
 def test_the_report_opens_without_console_errors(smoke_run, tmp_path):
@@ -100,6 +104,8 @@ def test_the_report_opens_without_console_errors(smoke_run, tmp_path):
 
 @pytest.mark.parametrize("options, words", [
     (["--profile", "fast"], ["no profile 'fast'", "smoke, quick, thesis"]),
+    (["--profile", "DEFAULT"], ["no profile 'DEFAULT'"]),
+    (["--name", "x" * 300], ["--name"]),
     (["-p", "sed=1"], ["no setting 'sed'", "did you mean seed?"]),
     (["-p", "seed=one"], ["seed is 'one'", "whole number"]),
     (["-p", "global_cue=2"], ["global_cue is '2'", "from 0 to 1"]),
