@@ -7,7 +7,7 @@ __all__ = ['TEXTURES', 'N_COLOURS', 'MAX_DISTANCE', 'FEATURES', 'brightness', 'h
            'texture_similarity', 'reference_palettes', 'extract_palette', 'palette_distance', 'palette_distances',
            'features', 'cvfc']
 
-# %% ../nbs/25_cvfc.ipynb #ab5a4485
+# %% ../nbs/25_cvfc.ipynb #00a53189
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import uniform_filter
 from scipy.optimize import linear_sum_assignment
-from skimage.color import lab2rgb, rgb2lab
+from skimage.color import rgb2lab
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits

@@ -7,11 +7,10 @@ __all__ = ['COLUMNS', 'NEEDED', 'MAX_BYTES', 'MAX_PIXELS', 'SUFFIXES', 'read_she
            'fetch_images', 'clean', 'cleaned_gallery', 'read_paintings', 'open_rgb', 'load_image', 'load_images',
            'split']
 
-# %% ../nbs/12_data.ipynb #5376628e
+# %% ../nbs/12_data.ipynb #25068cf5
 import base64
 import hashlib
 import io
-import json
 import unicodedata
 import warnings
 from collections import Counter
@@ -28,7 +27,7 @@ from sklearn.model_selection import train_test_split
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from .emotions import canonical, class_names, group_of
+from .emotions import canonical, group_of
 from .gallery import make_gallery
 from .settings import ROOT, InputError, Settings, replacing, writable_folder, write_json
 

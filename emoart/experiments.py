@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PACKAGES', 'notebook_parameters', 'parameters_from', 'identity', 'RunError', 'LoggedKernelManager', 'run_notebook']
 
-# %% ../nbs/40_experiments.ipynb #1fb2eddf
+# %% ../nbs/40_experiments.ipynb #81c0c3b8
 import hashlib
 import json
 import platform
@@ -22,7 +22,7 @@ from traitlets import Unicode
 from traitlets.config import Config
 
 import emoart
-from .settings import NOTEBOOKS, InputError, Settings, writable_folder, write_json
+from .settings import InputError, Settings, writable_folder, write_json
 
 # %% ../nbs/40_experiments.ipynb #a44b9e33
 def notebook_parameters(

@@ -6,14 +6,14 @@
 __all__ = ['ROOT', 'NOTEBOOKS', 'SETTINGS_FILE', 'SETTINGS', 'InputError', 'replacing', 'write_json', 'writable_folder',
            'Settings', 'load_settings']
 
-# %% ../nbs/00_settings.ipynb #3f9d1673
+# %% ../nbs/00_settings.ipynb #8b3b49ed
 import configparser
 import difflib
 import json
 import os
 import tempfile
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import emoart

@@ -1,13 +1,12 @@
 "Papermill runs every notebook; the experiments at smoke scale with several parameter sets, and what they recorded is checked."
 import json
-from pathlib import Path
 
 import pandas as pd
 import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
-from emoart.settings import NOTEBOOKS, ROOT
+from emoart.settings import NOTEBOOKS
 
 EXPERIMENTS = ["21_shallnet", "25_cvfc"]
 CHAPTERS = sorted({p.stem for p in NOTEBOOKS.glob("*.ipynb")} - set(EXPERIMENTS))
