@@ -25,7 +25,7 @@ test: setup ## clean notebooks, exact export, fresh README, and every test
 	$(BIN)/python -m pytest
 
 lab: setup ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab nbs
+	$(BIN)/jupyter lab nbs $(if $(filter 0,$(shell id -u)),--allow-root)
 
 export: setup ## after editing notebooks: clean them, export the package, write README.md
 	$(BIN)/nbdev-clean
