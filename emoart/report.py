@@ -6,7 +6,7 @@
 __all__ = ['EXPERIMENTS', 'NOT_RUN', 'TABLE1', 'PAGE', 'MAX_THUMBNAILS', 'read_metrics', 'table1', 'write_report', 'reproduce',
            'gather']
 
-# %% ../nbs/41_report.ipynb #1e862609
+# %% ../nbs/41_report.ipynb #c45469ad
 import base64
 import hashlib
 import io
@@ -21,12 +21,14 @@ import pandas as pd
 from jinja2 import Environment
 from markupsafe import Markup
 
-from .data import clean, cleaned_gallery, open_rgb, read_paintings, read_sheet, split
+from .data import clean, cleaned_gallery, read_paintings, read_sheet
 from .emotions import GROUPS
 from .evaluate import METRICS, plot_confusion, plot_history, read_history, read_predictions
 from .experiments import parameters_from, run_notebook
 from .gallery import ceiling
+from .images import open_rgb
 from .settings import NOTEBOOKS, ROOT, InputError, load_settings, replacing, writable_folder, write_json
+from .splits import split
 
 # %% ../nbs/41_report.ipynb #b4d2e0bb
 EXPERIMENTS = ("shallnet", "cvfc") # folders of a run, in the order of the table

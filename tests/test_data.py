@@ -1,26 +1,31 @@
-"Sheets with dirt in them, and a server on loopback that behaves as servers do."
+"Tables with dirt in them, cleaned undisturbed, killed, twice at once, on a full disk; the three sources."
 import base64
+import csv
 import io
 import json
+import os
+import random
+import signal
+import subprocess
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+import time
+import zipfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import xlsxwriter
-from conftest import assert_one_sentence, run_emoart
-from PIL import Image
+from conftest import EMOART, assert_one_sentence, run_emoart
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from museum import museum, picture
 
-from emoart.data import clean, load_image, read_paintings, read_sheet, split, tidy
+from emoart.data import HEADINGS, clean, distribution, fetch_wikiart_emotions, read_paintings, read_sheet, soft_labels, tidy
+from emoart.images import load_image
 from emoart.settings import InputError
-
-
-def picture(mode="RGB", size=(40, 30), format="JPEG"):
-    content = io.BytesIO()
-    Image.effect_noise(size, 80).convert(mode).save(content, format=format)
-    return content.getvalue()
 
 
 GOOD = picture()
@@ -39,24 +44,7 @@ REASONS = {"missing": "HTTP status 404", "truncated": "damaged image", "empty": 
 @pytest.fixture
 def server():
     "Address of the server, and the list of paths that it was asked for."
-    asked = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            status, headers, body = ANSWERS[self.path]
-            self.send_response(status)
-            for name, value in headers.items(): self.send_header(name, value)
-            if "Content-Length" not in headers: self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_): pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        threading.Thread(target=http.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{http.server_port}", asked
-        http.shutdown()
+    with museum(ANSWERS) as address_and_asked: yield address_and_asked
 
 
 @pytest.fixture
@@ -92,13 +80,16 @@ def test_a_second_run_downloads_nothing_that_is_there(sheet, tmp_path, server):
     first = clean(sheet, tmp_path / "out")
     server[1].clear()
     assert clean(sheet, tmp_path / "out") == first
-    assert not {"/good.jpg", "/cmyk.jpg", "/wrong-suffix.jpg"} & set(server[1])
+    assert set(server[1]) == {"/half.jpg"}, "only a server that broke off is asked again"
+    server[1].clear()
+    clean(sheet, tmp_path / "out", retry=True)
+    assert {"/missing.jpg", "/page.jpg", "/half.jpg"} <= set(server[1]) and "/good.jpg" not in server[1]
 
 
 def test_the_command_says_what_it_did(sheet, tmp_path, server):
     done = run_emoart("clean", sheet, "--out", tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert done.returncode == 0 and f"kept {summary['kept']}" in done.stdout
+    assert done.returncode == 0 and done.stdout.splitlines()[1].split() == ["kept", str(summary["kept"])]
     assert_one_sentence(run_emoart("clean", tmp_path / "none.xlsx", "--out", tmp_path / "o"), "there is no sheet")
 
 
@@ -147,17 +138,10 @@ def test_a_picture_replaced_beside_the_sheet_is_read_again(tmp_path):
 
 
 def test_a_contradicting_repeat_is_told():
-    rows = pd.DataFrame({"row": [2, 3], "title": "A", "style": "", "artist": "B", "genre": "Portrait", "tags": "", "emotion": ["Joy", "Fear "], "url": "a.jpg"})
+    rows = pd.DataFrame(dict.fromkeys(HEADINGS.values(), "") | dict(row=[2, 3], title="A", artist="B", emotion=["Joy", "Fear "], url="a.jpg"))
     kept, rejects = tidy(rows)
-    assert kept.emotion.tolist() == ["joy"]
-    assert rejects[["reason", "detail"]].values.tolist() == [["repeated row", "as row 2, which says joy; this one says fear"]]
-
-
-def test_a_decompression_bomb_is_rejected(tmp_path):
-    Image.new("1", (30_000, 30_000)).save(tmp_path / "bomb.png")
-    pd.DataFrame({"Title": ["Bomb"], "Genre": ["portrait"], "Emotion": ["Joy"], "Image URL": ["bomb.png"]}).to_csv(tmp_path / "art.csv", index=False)
-    assert clean(tmp_path / "art.csv", tmp_path / "out")["rejected"] == 1
-    assert "too many pixels" in (tmp_path / "out" / "rejects.csv").read_text()
+    assert kept.emotion.tolist() == ["Joy"] and kept.group.tolist() == [3]
+    assert rejects[["reason", "detail"]].values.tolist() == [["repeated row", "as row 2, which says Joy; this one says Fear"]]
 
 
 def test_headings_in_any_order_and_case(tmp_path):
@@ -165,28 +149,195 @@ def test_headings_in_any_order_and_case(tmp_path):
     assert read_sheet(tmp_path / "art.csv")[["row", "title", "url"]].values.tolist() == [[2, "A", "a.jpg"]]
 
 
-def test_equal_pictures_stay_on_one_side_of_the_split():
-    paintings = pd.DataFrame({"group": np.tile([0, 1, 2, 3], 60), "sha256": np.repeat(np.arange(80), 3).astype(str)})
-    for seed in range(5):
-        held_out = split(paintings, 0.25, seed)
-        assert abs(held_out.mean() - 0.25) < 0.04 and (paintings.group[held_out].value_counts() > 5).all()
-        assert not set(paintings.sha256[held_out]) & set(paintings.sha256[~held_out])
-        assert (held_out == split(paintings, 0.25, seed)).all()
-    with pytest.raises(InputError, match="too few to split"): split(paintings.head(3), 0.25, 0)
+# --- a cleaning that is disturbed
 
 
-@pytest.mark.parametrize("share", [0.1, 0.3, 0.4])
-def test_the_test_share_is_what_was_asked_for(share):
-    paintings = pd.DataFrame({"group": [*np.tile([0, 1, 3], 60), 2], "sha256": np.arange(181).astype(str)})
-    held_out = split(paintings, share, 0)
-    assert held_out.sum() == round(180 * share) and not held_out[-1], "a group with one picture is for training"
+def contents(folder):
+    "Path -> content of every file of a folder, hidden ones too."
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def slow_museum(tmp_path):
+    "A sheet of 60 paintings at a server that takes 0.1 s for each, some of them broken; and the folder of an undisturbed run."
+    pictures = {f"/{i}": picture(seed=i) if i % 9 else b"<html>" for i in range(60)}
+    with museum(lambda path, times: (200, {}, pictures[path]), delay=0.1) as (address, asked):
+        sheet = tmp_path / "art.csv"
+        pd.DataFrame({"Title": [f"T{i}" for i in range(60)], "Genre": "portrait", "Emotion": "Joy", "Image URL": [f"{address}/{i}" for i in range(60)]}).to_csv(sheet, index=False)
+        clean(sheet, tmp_path / "undisturbed")
+        asked.clear()
+        yield sheet, tmp_path, asked
+
+
+def test_killed_at_any_moment_and_run_again_the_folder_is_the_same(slow_museum):
+    sheet, folder, asked = slow_museum
+    rng = random.Random(0)
+    for _ in range(4):
+        process = subprocess.Popen([EMOART, "clean", sheet, "--out", folder / "out"], stdout=subprocess.DEVNULL)
+        while process.poll() is None and not list(folder.glob("out/images/*")): time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    (folder / "out/images/.partial-x.jpg").write_bytes(b"half") # what a kill between two bytes leaves
+    assert run_emoart("clean", sheet, "--out", folder / "out").returncode == 0
+    assert contents(folder / "out") == contents(folder / "undisturbed")
+    asked.clear()
+    clean(sheet, folder / "out")
+    assert not asked and contents(folder / "out") == contents(folder / "undisturbed")
+
+
+def test_two_processes_clean_into_one_folder(slow_museum):
+    sheet, folder, asked = slow_museum
+    both = [subprocess.Popen([EMOART, "clean", sheet, "--out", folder / "out"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=60)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0] and "waiting for it" in "".join(said)
+    assert contents(folder / "out") == contents(folder / "undisturbed") and len(asked) == 60, "the second has nothing left to fetch"
+
+
+def test_a_full_disk_is_one_sentence_and_nothing_is_lost(slow_museum):
+    sheet, folder, _ = slow_museum
+    limited = subprocess.run(["bash", "-c", f"ulimit -f 4; trap '' XFSZ; exec {EMOART} clean {sheet} --out {folder / 'out'}"], capture_output=True, text=True)
+    assert_one_sentence(limited, "cannot write to", "the same command goes on from there")
+    kept = contents(folder / "out")
+    assert not [name for name in kept if ".partial-" in name] and kept.items() <= contents(folder / "undisturbed").items()
+    assert run_emoart("clean", sheet, "--out", folder / "out").returncode == 0
+    assert contents(folder / "out") == contents(folder / "undisturbed")
+
+
+@settings(deadline=None, max_examples=40)
+@given(titles=st.lists(st.text(st.characters(codec="utf-8"), max_size=90) | st.sampled_from(TITLES), min_size=1, max_size=8),
+       artists=st.lists(st.sampled_from(["Ann", "Ben", ""]), min_size=8, max_size=8))
+def test_property_of_titles(tmp_path_factory, titles, artists):
+    "Different paintings never share a file, no name leaves the folder, and the base64 column decodes to the title."
+    folder = tmp_path_factory.mktemp("titles")
+    for i in range(3): (folder / f"{i}.png").write_bytes(picture(format="PNG", seed=i))
+    rows = pd.DataFrame(dict.fromkeys(HEADINGS.values(), "") | dict(row=range(2, len(titles) + 2), title=titles, artist=artists[:len(titles)], url=[f"{i % 3}.png" for i in range(len(titles))]))
+    rows.rename(columns=dict(title="Title", artist="Artist", genre="Genre", emotion="Emotion", url="Image URL")).to_csv(folder / "art.csv", index=False, quoting=csv.QUOTE_ALL)
+    summary = clean(folder / "art.csv", folder / "out")
+    assert summary["rows"] == len(titles) == summary["kept"] + summary["rejected"] + summary["repeated"]
+    files = [path.resolve() for path in (folder / "out" / "images").iterdir()]
+    assert len(files) == summary["kept"] and all(file.parent == (folder / "out" / "images").resolve() for file in files)
+    assert {path.name for path in folder.iterdir()} == {"0.png", "1.png", "2.png", "art.csv", "out"}
+    if summary["kept"]:
+        kept = read_paintings(folder / "out", labelled=False)
+        assert kept.file.is_unique and not kept.duplicated(["title", "artist", "url"]).any()
+        assert [base64.urlsafe_b64decode(b).decode() for b in kept.base64_title] == list(kept.title)
+
+
+def test_forty_thousand_rows():
+    "The cost of a row does not grow with their number."
+    def seconds(n):
+        rng = np.random.default_rng(0)
+        rows = pd.DataFrame(dict.fromkeys(HEADINGS.values(), "") | dict(
+            row=np.arange(2, n + 2), title=[f"Portrait of {i}" for i in rng.integers(0, n, n)], artist=rng.choice([f"A {i}" for i in range(900)], n),
+            emotion=rng.choice(["Joy", "sadness ", "FEAR", "", "Saudade"], n), url=[f"{i}.jpg" for i in rng.integers(0, n, n)]))
+        started = time.process_time()
+        kept, rejects = tidy(rows)
+        assert len(kept) + len(rejects) == n
+        return time.process_time() - started
+    few, many = min(seconds(5_000) for _ in range(3)), seconds(40_000)
+    assert many < 20 and many < 2 * 8 * few
+
+
+# --- the other two sources
+
+
+def test_an_image_folder_with_its_table(tmp_path):
+    for name in ("one.jpg", "sub/two.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(picture(format="PNG" if name.endswith("png") else "JPEG"))
+    (tmp_path / "mine.csv").write_text("file,artist,year,split,share_joy,share_fear\none.jpg,Ann,1911,test,0.8,0.2\nsub/two.png,Ben,,train,0.1,0.9\nnone.jpg,,,,1.5,0\n")
+    summary = clean(tmp_path, tmp_path / "out")
+    kept = read_paintings(tmp_path / "out")
+    assert summary["kept"] == 2 and summary["reasons"] == {"a share is not a number from 0 to 1": 1}
+    assert kept[["title", "artist", "year", "split", "emotion", "group"]].values.tolist() == [["one", "Ann", "1911", "test", "joy", 3], ["two", "Ben", "", "train", "fear", 0]]
+    assert soft_labels(kept).round(6).tolist() == [[0.2, 0, 0, 0.8], [0.9, 0, 0, 0.1]]
+
+
+WIKIART = """ID\tStyle\tCategory\tArtist\tTitle\tYear\tIs painting\tFace/body\tImageOnly: happiness\tImageOnly: fear\tImageOnly: surprise\tTitleOnly: fear
+5a\tModern Art\tCubism\tAnn\tA "Hat\t1911\tyes\tface\t0.6\t0.1\t0\t1
+5b\tModern Art\tCubism\tAnn\t\'s Hat\t1911\tno\tnone\t0.1\t0.3\t0.6\t0
+5c\tModern Art\tCubism\tBen\tNA\t1911\tyes\tbody\t0.5\t0.5\t0\t0
+5d\tModern Art\tCubism\tBen\tLost\t1911\tyes\tbody\t0\t0\t0\t1
+"""
+
+
+def wikiart_zip(address):
+    "The published zip in small: shares without addresses, and 0/1 with them."
+    shares = [line.split("\t") for line in WIKIART.splitlines()]
+    ag4 = [[*shares[0], "Image URL"]] + [[*row[:8], *(str(int(float(share) >= 0.4)) for share in row[8:]), f"{address}/{row[0]}.jpg"] for row in shares[1:]]
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as parts:
+        parts.writestr("WikiArt-Emotions/WikiArt-Emotions-All.tsv", WIKIART)
+        parts.writestr("WikiArt-Emotions/WikiArt-Emotions-Ag4.tsv", "\n".join("\t".join(row) for row in ag4))
+    return content.getvalue()
+
+
+def test_fetch_wikiart_emotions(tmp_path):
+    answers = {f"/5{i}.jpg": (200, {}, picture(seed=ord(i))) for i in "abc"} | {"/5d.jpg": (404, {}, b"")}
+    with museum(lambda path, times: answers[path]) as (address, asked):
+        answers["/set.zip"] = 200, {}, wikiart_zip(address)
+        done = run_emoart("fetch", "wikiart-emotions", "--out", tmp_path / "w", "--source", f"{address}/set.zip", "--limit", 2)
+        assert done.returncode == 0 and "kept           2" in done.stdout and sorted(asked) == ["/5a.jpg", "/5b.jpg", "/set.zip"]
+        summary = fetch_wikiart_emotions(tmp_path / "w", source=f"{address}/set.zip")
+        assert sorted(asked) == ["/5a.jpg", "/5b.jpg", "/5c.jpg", "/5d.jpg", "/set.zip"], "nothing is fetched twice"
+        assert (summary["kept"], summary["labelled"], summary["undecided"], summary["unknown_emotions"]) == (3, 2, 1, {})
+        kept = read_paintings(tmp_path / "w", labelled=False)
+        assert kept[["source_id", "title", "tags", "emotion", "group"]].values.tolist() == [
+            ["5a", 'A "Hat', "Modern Art, face", "joy", 3], ["5b", "'s Hat", "Modern Art, not a painting", "surprise", 2], ["5c", "NA", "Modern Art, body", "joy, fear", -1]]
+        ones = read_sheet(tmp_path / "w" / "tables" / "WikiArt-Emotions-Ag4.tsv")
+        assert tidy(ones)[0].group.tolist() == [3, 2, -1, -1] and ones.share_joy.tolist() == ["1", "0", "1", "0"]
+        assert tidy(read_sheet(tmp_path / "w" / "tables" / "WikiArt-Emotions-All.tsv", "title"))[0].group.tolist() == [0, -1, -1, 0]
+
+
+@pytest.mark.parametrize("options, words", [
+    (["wikiart"], ["no data set 'wikiart'"]), (["wikiart-emotions", "--source", "{}/gone.zip"], ["HTTP status 404", "--source"]),
+    (["wikiart-emotions", "--source", "{}/page.zip"], ["not a zip file"]), (["wikiart-emotions", "--source", "{}/other.zip"], ["holds no WikiArt-Emotions-All.tsv"]),
+    (["wikiart-emotions", "--source", "ftp://127.0.0.1/set.zip"], ["not http or https"]), (["wikiart-emotions", "--limit", "-1"], ["--limit"])])
+def test_a_fetch_that_cannot_be(options, words, tmp_path):
+    other = io.BytesIO()
+    with zipfile.ZipFile(other, "w") as parts: parts.writestr("../WikiArt.tsv", "x")
+    answers = {"/gone.zip": (404, {}, b""), "/page.zip": (200, {}, b"<html>"), "/other.zip": (200, {}, other.getvalue())}
+    with museum(answers) as (address, _):
+        assert_one_sentence(run_emoart("fetch", *(option.format(address) for option in options), "--out", tmp_path / "w"), *words)
+
+
+def test_distributions():
+    paintings = pd.DataFrame({"style": ["A", "B", "A", ""], "tags": ["hat, Dog", "dog", "", ""], "emotion": ["Joy", "happiness ", "", "NA"], "group": [3, 3, -1, 1]})
+    assert distribution(paintings, "style").to_dict() == {"A": 2, "B": 1}
+    assert distribution(paintings, "tags").to_dict() == {"dog": 2, "hat": 1}
+    assert distribution(paintings, "emotion").to_dict() == {"joy": 2, "na": 1}
+    assert distribution(paintings, "group").to_dict() == {"positive": 2, "neutral": 1}
+
+
+def test_the_shared_wikiart_tables(shared, tmp_path):
+    "The published tables over the real paintings, fetched from a server on loopback."
+    folder = shared / "wikiart_emotions"
+    mine = set(path.stem for path in (folder / "images").iterdir())
+    content = io.BytesIO()
+
+    def answers(path, times):
+        if path == "/set.zip": return 200, {}, content.getvalue()
+        return 200, {}, (folder / "images" / path[1:]).read_bytes()
+
+    with museum(answers) as (address, asked):
+        with zipfile.ZipFile(content, "w") as parts:
+            for name in ("WikiArt-Emotions-All.tsv", "WikiArt-Emotions-Ag4.tsv"):
+                table = pd.read_csv(folder / name, sep="\t", quoting=3, dtype=str, keep_default_na=False)
+                table = table[table.ID.isin(mine)].head(40)
+                if "Image URL" in table: table["Image URL"] = address + "/" + table.ID + ".jpg"
+                parts.writestr(name, table.to_csv(sep="\t", index=False, quoting=3))
+        summary = fetch_wikiart_emotions(tmp_path / "w", source=f"{address}/set.zip")
+    assert summary["rows"] == summary["kept"] == 40 and summary["labelled"] + summary["undecided"] == 40
+    labels = pd.read_csv(folder / "labels.csv").set_index("id")
+    kept = read_paintings(tmp_path / "w", labelled=False).set_index("source_id")
+    assert (kept.share_joy.astype(float) - labels.image_happiness[kept.index]).abs().max() < 0.051, "labels.csv rounds"
+    everything = tidy(read_sheet(folder / "WikiArt-Emotions-Ag4.tsv"))
+    assert len(everything[0]) + len(everything[1]) == 4105
 
 
 def test_the_shared_sheet(shared, tmp_path):
     "The development workbook: 2,489 rows over real paintings, served on its own port."
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler
-
     class Quiet(SimpleHTTPRequestHandler):
         def log_message(self, *_): pass
 

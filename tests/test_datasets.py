@@ -1,0 +1,70 @@
+"Streams: every version once, labels with their pictures, and flat memory over forty thousand pictures."
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from museum import picture
+
+from emoart.datasets import N_VERSIONS, dataset
+from emoart.images import load_image
+
+STREAM = """
+import resource, sys, time
+import numpy as np
+from pathlib import Path
+from emoart.backend import keras
+from emoart.datasets import dataset
+
+paths = [path for path in sorted(Path(sys.argv[1]).iterdir())] * 200
+class Clock(keras.callbacks.Callback):
+    ends = []
+    def on_train_batch_end(self, batch, logs=None): self.ends.append(time.monotonic())
+model = keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.AveragePooling2D(56), keras.layers.Flatten(), keras.layers.Dense(4, activation="softmax")])
+model.compile("adam", "sparse_categorical_crossentropy")
+clock = Clock()
+model.fit(dataset(paths, np.arange(len(paths)) % 4, 224, 100, seed=0), epochs=1, shuffle=False, verbose=0, callbacks=[clock])
+quarters = np.diff(np.array(clock.ends)[[0, 99, 199, 299, 399]])
+print(len(paths), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, *quarters)
+"""
+
+
+def test_forty_thousand_pictures_stream_in_little_memory(tmp_path):
+    "As one array they would take 6 GB."
+    for i in range(200): (tmp_path / f"{i}.jpg").write_bytes(picture(size=(224, 224), seed=i))
+    done = subprocess.run([sys.executable, "-c", STREAM, tmp_path], capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
+    assert done.returncode == 0, done.stderr
+    n, gigabytes, *quarters = map(float, done.stdout.split())
+    print(f"{n:.0f} pictures, {gigabytes:.2f} GB at most, quarters in {quarters} s")
+    assert n == 40_000 and gigabytes < 1.5
+    assert max(quarters[1:]) < 1.6 * min(quarters[1:]) or max(quarters[1:]) < 1.6 * quarters[0], "the pace falls"
+
+
+@pytest.fixture
+def paths(tmp_path):
+    for i in range(7): (tmp_path / f"{i}.png").write_bytes(picture(format="PNG", seed=i))
+    return [tmp_path / f"{i}.png" for i in range(7)]
+
+
+def test_labels_stay_with_their_pictures_in_every_version(paths):
+    originals = [load_image(path, 16) for path in paths]
+    seen = {}
+    for images, labels in dataset(paths, np.arange(7), 16, 4, seed=3, versions=N_VERSIONS):
+        for image, label in zip(images.numpy(), labels.numpy()): seen.setdefault(int(label), []).append(image)
+    turns = [lambda a: a, lambda a: a[:, ::-1], lambda a: a[::-1], lambda a: a[::-1, ::-1]]
+    assert sorted(seen) == list(range(7))
+    for label, images in seen.items():
+        assert sorted(image.tobytes() for image in images) == sorted(turn(originals[label]).tobytes() for turn in turns)
+
+
+def test_what_is_too_much_to_keep_is_read_again(paths, monkeypatch):
+    from emoart import datasets
+    reads = []
+    monkeypatch.setattr(datasets, "load_image", lambda path, *args: reads.append(path) or load_image(path, *args))
+    for budget, expected in ((2**20, 7), (0, 14)):
+        monkeypatch.setattr(datasets, "IN_MEMORY", budget)
+        reads.clear()
+        batches = dataset(paths, np.zeros(7), 16, 4)
+        first, second = ([image.numpy() for image, _ in batches] for _ in range(2))
+        assert all((a == b).all() for a, b in zip(first, second)) and len(reads) == expected

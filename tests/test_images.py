@@ -1,0 +1,113 @@
+"Hostile files and servers, pictures of every mode, and copies that are found."
+import io
+import time
+
+import numpy as np
+import pytest
+from museum import museum, picture
+from PIL import Image
+
+from emoart import images
+from emoart.images import PER_HOST, RESIZES, Unanswered, Unusable, check_image, fetch_images, load_image, open_rgb, perceptual_hash, same_pictures
+
+GOOD = picture(seed=0)
+
+
+def encoded(image, format, **options):
+    content = io.BytesIO()
+    image.save(content, format, **options)
+    return content.getvalue()
+
+
+@pytest.mark.parametrize("content, reason", [
+    (b"", "empty file"), (b"<html>Please log in</html>", "not an image"), (GOOD[:len(GOOD) // 2], "damaged image"),
+    (picture(format="PNG")[:-40], "damaged image"), (encoded(Image.new("1", (30_000, 30_000)), "PNG"), "more than 100 million pixels"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"), (encoded(Image.new("F", (4, 4)), "TIFF"), "floating point")])
+def test_what_is_no_image(content, reason):
+    with pytest.raises(ValueError, match=reason): check_image(content)
+
+
+HALF = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
+SIDEWAYS = Image.Exif()
+SIDEWAYS[0x0112] = 6
+DEEP = Image.fromarray(np.full((4, 4), 65535 // 2, np.uint16))
+MODES = { # file, size and colour that a viewer shows
+    "palette": (encoded(Image.new("RGB", (6, 4), "teal").quantize(4), "GIF"), (6, 4), (0, 128, 128)),
+    "grey": (encoded(Image.new("L", (6, 4), 99), "PNG"), (6, 4), (99, 99, 99)), "two tones": (encoded(Image.new("1", (6, 4), 1), "BMP"), (6, 4), (255, 255, 255)),
+    "CMYK": (encoded(Image.new("CMYK", (6, 4), (255, 0, 0, 0)), "TIFF"), (6, 4), (0, 255, 255)),
+    "transparent": (encoded(HALF, "PNG"), (4, 4), (255, 255, 255)), "transparent palette": (encoded(HALF, "GIF"), (4, 4), (255, 255, 255)),
+    "16 bits": (encoded(DEEP, "PNG"), (4, 4), (127, 127, 127)), "turned": (encoded(Image.new("RGB", (6, 4), "white"), "JPEG", exif=SIDEWAYS), (4, 6), (255, 255, 255))}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_any_mode_is_seen_as_a_viewer_shows_it(mode, tmp_path):
+    content, size, colour = MODES[mode]
+    (tmp_path / "file").write_bytes(content)
+    assert check_image(content).size and open_rgb(tmp_path / "file").size == size
+    square = load_image(tmp_path / "file", 224)
+    assert square.shape == (224, 224, 3) and square.dtype == np.uint8
+    assert np.abs(square.astype(int) - colour).max() <= 1
+
+
+def test_what_a_resize_keeps(tmp_path):
+    wide = np.zeros((20, 40, 3), np.uint8)
+    wide[:, :10], wide[:, 10:30], wide[:, 30:] = (255, 0, 0), (0, 255, 0), (0, 0, 255)
+    Image.fromarray(wide).save(tmp_path / "wide.png")
+    stretch, pad, crop = (load_image(tmp_path / "wide.png", 40, resize).astype(int) for resize in RESIZES)
+    assert (np.abs(stretch[:, 2] - (255, 0, 0)) < 9).all() and (np.abs(stretch[:, -2] - (0, 0, 255)) < 9).all()
+    assert (pad[:10] == 0).all() and (pad[-10:] == 0).all() and (pad[20, 2] == (255, 0, 0)).all()
+    assert (np.abs(crop[:, 1:-1] - (0, 255, 0)) < 60).all()
+
+
+def test_copies_are_found_and_paintings_are_not_confused(smoke_gallery):
+    from emoart.data import read_paintings
+    paintings = read_paintings(smoke_gallery, labelled=False)
+    assert (paintings.picture == paintings.id).all(), "the gallery paints nothing twice"
+    originals = [open_rgb(path) for path in paintings.image[:40]]
+    copies = [Image.open(io.BytesIO(encoded(image.resize((image.width * 3 // 5, image.height * 3 // 5)).convert("L"), "JPEG", quality=60))) for image in originals]
+    found = same_pictures([*paintings.phash, *map(perceptual_hash, copies)])
+    assert found.tolist() == [*range(len(paintings)), *range(40)]
+
+
+def test_at_most_a_few_requests_wait_at_one_server(tmp_path):
+    now, most = set(), [0]
+
+    def answer(path, times):
+        now.add(path); most[0] = max(most[0], len(now)); time.sleep(0.05); now.discard(path)
+        return 200, {}, GOOD
+
+    with museum(answer) as (one, asked), museum({"/a": (200, {}, GOOD)}) as (other, _):
+        found = fetch_images({f"n{i}": f"{one}/{i}" for i in range(20)} | {"other": f"{other}/a"}, tmp_path, tmp_path)
+    assert len(asked) == 20 and 1 < most[0] <= PER_HOST
+    assert not [result for result in found.values() if isinstance(result, Exception)]
+
+
+def test_a_busy_server_is_asked_again(tmp_path):
+    with museum(lambda path, times: (200, {}, GOOD) if times > 2 else (503, {"Retry-After": "0"}, b"")) as (address, asked):
+        assert fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)["a"][0] == "a.jpg" and len(asked) == 3
+
+
+def test_servers_that_hang_and_that_drip(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "TIMEOUT", (0.2, 0.2))
+    with museum({"/hangs": None}) as (address, asked):
+        found = fetch_images({"a": f"{address}/hangs"}, tmp_path, tmp_path)
+        assert isinstance(found["a"], Unanswered) and str(found["a"]) in ("no answer in time", "no connection") and len(asked) == 4
+
+    monkeypatch.setattr(images, "DEADLINE", -1)
+    with museum({"/drips": (200, {}, GOOD)}) as (address, _):
+        assert "not complete" in str(fetch_images({"a": f"{address}/drips"}, tmp_path, tmp_path)["a"])
+
+
+def test_a_dead_server_does_not_hold_up_the_others(tmp_path):
+    with museum({}) as (dead, _): pass
+    with museum({"/a": (200, {}, GOOD)}) as (alive, _):
+        started = time.monotonic()
+        found = fetch_images({**{f"n{i}": f"{dead}/{i}" for i in range(500)}, "alive": f"{alive}/a"}, tmp_path, tmp_path)
+    assert time.monotonic() - started < 60 and found.pop("alive")[0] == "alive.jpg"
+    assert all(isinstance(result, Unanswered) for result in found.values()) and "did not answer 10 times in a row" in str(found["n499"])
+
+
+def test_a_file_that_grows_without_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "MAX_BYTES", 2**20)
+    with museum({"/long": (200, {}, bytes(2**23))}) as (address, _):
+        with pytest.raises(Unusable, match="more than 1 MiB"): images.download(f"{address}/long", images._session(), 2**20)
