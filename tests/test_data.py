@@ -144,6 +144,14 @@ def test_a_contradicting_repeat_is_told():
     assert rejects[["reason", "detail"]].values.tolist() == [["repeated row", "as row 2, which says Joy; this one says Fear"]]
 
 
+def test_a_zip_bomb_is_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "art.xlsx", "w", zipfile.ZIP_DEFLATED) as book, book.open("xl/worksheets/sheet1.xml", "w") as part:
+        for _ in range(600): part.write(bytes(2**20))
+    assert (tmp_path / "art.xlsx").stat().st_size < 2**20
+    assert_one_sentence(run_emoart("clean", tmp_path / "art.xlsx", "--out", tmp_path / "out"), "unpacks to more than 512 MiB")
+    assert not (tmp_path / "out").exists()
+
+
 def test_headings_in_any_order_and_case(tmp_path):
     (tmp_path / "art.csv").write_text(" image url ,EMOTION,genre,title\na.jpg,Joy,portrait,A\n\n", encoding="utf-8-sig")
     assert read_sheet(tmp_path / "art.csv")[["row", "title", "url"]].values.tolist() == [[2, "A", "a.jpg"]]

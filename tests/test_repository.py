@@ -47,7 +47,7 @@ def test_notebooks_are_clean(copy):
 
 def test_cleaning_keeps_the_parameters_tag(copy):
     before = parameter_cells(NOTEBOOKS)
-    assert before == {"21_shallnet.ipynb": 1, "25_cvfc.ipynb": 1}
+    assert before == {"14_persons.ipynb": 1, "21_shallnet.ipynb": 1, "25_cvfc.ipynb": 1}
     nbdev("clean", copy)
     assert parameter_cells(copy / "nbs") == before
     project = copy / "pyproject.toml"
