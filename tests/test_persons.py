@@ -34,7 +34,7 @@ def test_without_the_weights_the_command_that_brings_them_is_named(monkeypatch):
     assert persons.INSTALL in complaint(persons.person_confidence, [])
 
 
-@pytest.mark.parametrize("change", [lambda content: content[:-3], lambda content: content[:-4000], lambda content: content + b"1234", lambda content: b""])
+@pytest.mark.parametrize("change", [lambda content: content[:-3], lambda content: content[:-40], lambda content: content + b"1234", lambda content: b""])
 def test_weights_of_the_wrong_length_are_refused(tmp_path, change):
     "A network of one convolution: 6 biases and 18 numbers of its kernel."
     (tmp_path / "yolov3-tiny.cfg").write_text(
