@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'HEADINGS', 'SPONSOR', 'NEEDED', 'JUDGED', 'MAX_SHEET', 'UN
            'read_sheet', 'soft_labels', 'painting_id', 'tidy', 'clean', 'distribution', 'plot_distributions',
            'cleaned_gallery', 'read_paintings', 'fetch_wikiart_emotions']
 
-# %% ../nbs/12_data.ipynb #b54354b2
+# %% ../nbs/12_data.ipynb #3172f636
 import base64
 import fcntl
 import hashlib
@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import requests
 
-from .emotions import GROUPS, canonical, class_colours, class_names, group_of
+from .emotions import GROUP_NAMES, GROUPS, canonical, class_colours, class_names, group_of
 from .gallery import make_gallery
 from .images import SUFFIXES, Unusable, Unanswered, download, fetch_images, same_pictures
 from .settings import PARTIAL, ROOT, InputError, Settings, replacing, writable_folder, write_json
@@ -128,7 +128,7 @@ def read_sheet(
     if sheet.empty: raise InputError(f"{path.name} has a heading and no rows; it needs one row a painting")
     return sheet.reset_index(drop=True)
 
-# %% ../nbs/12_data.ipynb #2a534d4d
+# %% ../nbs/12_data.ipynb #ff7badc6
 def _folded(text):
     "One line of composed Unicode without control characters and surplus white space."
     text = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in text)
@@ -149,11 +149,12 @@ def _shares(paintings):
     return paintings[columns].apply(pd.to_numeric, errors="coerce").rename(columns=lambda column: column.removeprefix("share_"))
 
 def soft_labels(
-    paintings: pd.DataFrame, # n paintings with group, and share_WORD where the source has shares
-) -> np.ndarray: # (n, 4) each group's share of all mentions; one-hot where there are no shares, NaN where there is no label
+    paintings: pd.DataFrame, # n paintings with group, and share_WORD where the source has shares, a word being an emotion's or a group's
+) -> np.ndarray: # (n, 4) each group's share of all mentions, one-hot or NaN where nobody mentioned any; None where the source has no shares
     "Soft labels: how the mentions of emotions divide among the groups."
     shares = _shares(paintings)
-    mentions = np.stack([shares[[w for w in shares if group_of(w) == g.index]].sum(axis=1) for g in GROUPS], axis=1).astype(float)
+    if not len(shares.columns): return None
+    mentions = np.stack([shares[[w for w in shares if g.index == (GROUP_NAMES.index(w) if w in GROUP_NAMES else group_of(w))]].sum(axis=1) for g in GROUPS], axis=1).astype(float)
     labels = np.full((len(paintings), len(GROUPS)), np.nan)
     hard = paintings.group.to_numpy() >= 0
     labels[hard] = np.eye(len(GROUPS))[paintings.group[hard]]

@@ -64,7 +64,7 @@ def writable_folder(
         raise InputError(f"cannot write to the folder {path}: {error.strerror}; choose another one") from None
     return path
 
-# %% ../nbs/00_settings.ipynb #c255c889
+# %% ../nbs/00_settings.ipynb #9c6deb57
 def _setting(meaning, low=None, high=None, choices=None):
     return field(metadata=dict(meaning=meaning, low=low, high=high, choices=choices))
 
@@ -76,7 +76,8 @@ class Settings:
     runs: str = _setting("folder for results, one folder a run, relative to the repository")
     seed: int = _setting("start of every random stream", 0, 2**31 - 1)
     image_size: int = _setting("height and width that the models see, pixels", 32, 512)
-    genre: str = _setting("genre to keep, lower case; empty keeps all (thesis, section 4.1.3: portraits)")
+    resize: str = _setting("how a painting becomes a square: stretch (thesis, Annex A), pad or crop", choices=("stretch", "pad", "crop"))
+    genre: str = _setting("genre to keep, lower case, or person; empty keeps all (thesis, section 4.1.3: portraits)")
     test_share: float = _setting("share of the paintings held out for testing", 0.05, 0.5)
     n_bootstrap: int = _setting("resamples behind an interval", 100, 100_000)
     n_labelled: int = _setting("paintings of the gallery that carry an emotion", 40, 100_000)
@@ -88,6 +89,7 @@ class Settings:
     shallnet_learning_rate: float = _setting("Adam's step (Annex E: 0.009, printed run 0.00001)", 1e-7, 1)
     shallnet_batch_size: int = _setting("paintings a step (Annex E: 70)", 1, 10_000)
     shallnet_epochs: int = _setting("passes over the training paintings (thesis: 250 to 500)", 1, 10_000)
+    shallnet_versions: int = _setting("of each training painting: 1, or 4 by flips and a turn (thesis, section 3.2)", choices=(1, 4))
     cvfc_palette: str = _setting("colour features: all six distances, or the nearest one only", choices=("all", "nearest"))
     cvfc_learning_rate: float = _setting("Adam's step (Annex D: 0.0001)", 1e-7, 1)
     cvfc_batch_size: int = _setting("paintings a step (Annex D: 10)", 1, 10_000)

@@ -3,7 +3,6 @@ import base64
 import csv
 import io
 import json
-import os
 import random
 import signal
 import subprocess
@@ -260,6 +259,12 @@ def test_an_image_folder_with_its_table(tmp_path):
     assert summary["kept"] == 2 and summary["reasons"] == {"a share is not a number from 0 to 1": 1}
     assert kept[["title", "artist", "year", "split", "emotion", "group"]].values.tolist() == [["one", "Ann", "1911", "test", "joy", 3], ["two", "Ben", "", "train", "fear", 0]]
     assert soft_labels(kept).round(6).tolist() == [[0.2, 0, 0, 0.8], [0.9, 0, 0, 0.1]]
+
+
+def test_soft_labels_of_words_and_of_groups():
+    table = pd.DataFrame(dict(group=[0, 3, -1], share_negative=["0.5", "", ""], share_joy=["0.1", "0", ""], share_love=["0.4", "0", ""]))
+    assert np.nan_to_num(soft_labels(table), nan=9).tolist() == [[0.5, 0, 0, 0.5], [0, 0, 0, 1], [9, 9, 9, 9]]
+    assert soft_labels(table[["group"]]) is None
 
 
 WIKIART = """ID\tStyle\tCategory\tArtist\tTitle\tYear\tIs painting\tFace/body\tImageOnly: happiness\tImageOnly: fear\tImageOnly: surprise\tTitleOnly: fear

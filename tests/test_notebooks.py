@@ -25,9 +25,10 @@ def test_a_chapter_runs(stem, tmp_path):
 CASES = [
     ("21_shallnet", dict(epochs=1), dict(n_classes=4, n_epochs=1, parameters=4060, published=0.276)),
     ("21_shallnet", dict(epochs=2, n_groups=2, depth=4, seed=1), dict(n_classes=2, n_epochs=2, parameters=4562, published=0.833)),
+    ("21_shallnet", dict(epochs=1, versions=4, resize="pad", test_share=0.5), dict(n_classes=4, n_epochs=1, parameters=4060, published=0.276)),
     ("21_shallnet", dict(epochs=1, image_size=96, genre=""), dict(n_classes=4, n_epochs=1, parameters=392 + 528 + 3 * 3 * 16 * 4 + 4, published=0.276)),
     ("25_cvfc", dict(epochs=3), dict(n_classes=4, n_epochs=3, parameters=76, published=0.563)),
-    ("25_cvfc", dict(epochs=2, palette="nearest", test_share=0.5), dict(n_classes=4, n_epochs=2, parameters=76, published=0.563)),
+    ("25_cvfc", dict(epochs=2, palette="nearest", test_share=0.5, resize="crop"), dict(n_classes=4, n_epochs=2, parameters=76, published=0.563)),
 ]
 
 
