@@ -5,7 +5,9 @@
 # %% auto #0
 __all__ = ['N_VERSIONS', 'IN_MEMORY', 'version', 'dataset']
 
-# %% ../nbs/13_datasets.ipynb #2c2b497d
+# %% ../nbs/13_datasets.ipynb #3a837f95
+import os
+
 import numpy as np
 
 from .backend import keras, tf
@@ -22,7 +24,7 @@ def version(
     image = tf.cond(number % 2 == 1, lambda: image[:, ::-1], lambda: image)
     return tf.cond(number >= 2, lambda: image[::-1], lambda: image)
 
-# %% ../nbs/13_datasets.ipynb #96b369ae
+# %% ../nbs/13_datasets.ipynb #90052522
 IN_MEMORY = 512 * 2**20 # bytes of pictures that are kept after they were read once; more are read again in every epoch
 
 def dataset(
@@ -50,4 +52,4 @@ def dataset(
 
     numbers = tf.data.Dataset.range(len(paths) * versions)
     if seed is not None: numbers = numbers.shuffle(len(paths) * versions, seed=seed)
-    return numbers.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size).prefetch(2)
+    return numbers.map(example, num_parallel_calls=os.cpu_count()).batch(batch_size).prefetch(2)

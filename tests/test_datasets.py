@@ -20,7 +20,7 @@ from emoart.datasets import dataset
 paths = [path for path in sorted(Path(sys.argv[1]).iterdir())] * 200
 class Clock(keras.callbacks.Callback):
     ends = []
-    def on_train_batch_end(self, batch, logs=None): self.ends.append(time.monotonic())
+    def on_train_batch_end(self, batch, logs=None): self.ends.append(time.process_time()) # of the processor: other work on the machine does not count
 model = keras.Sequential([keras.layers.Rescaling(1 / 255), keras.layers.AveragePooling2D(56), keras.layers.Flatten(), keras.layers.Dense(4, activation="softmax")])
 model.compile("adam", "sparse_categorical_crossentropy")
 clock = Clock()
@@ -36,9 +36,9 @@ def test_forty_thousand_pictures_stream_in_little_memory(tmp_path):
     done = subprocess.run([sys.executable, "-c", STREAM, tmp_path], capture_output=True, text=True, env=os.environ | {"CUDA_VISIBLE_DEVICES": ""})
     assert done.returncode == 0, done.stderr
     n, gigabytes, *quarters = map(float, done.stdout.split())
-    print(f"{n:.0f} pictures, {gigabytes:.2f} GB at most, quarters in {quarters} s")
+    print(f"{n:.0f} pictures, {gigabytes:.2f} GB at most, quarters in {quarters} s of the processor")
     assert n == 40_000 and gigabytes < 1.5
-    assert max(quarters[1:]) < 1.6 * min(quarters[1:]) or max(quarters[1:]) < 1.6 * quarters[0], "the pace falls"
+    assert max(quarters[1:]) < 1.5 * quarters[0], f"the pace falls: quarters of the epoch in {quarters} s"
 
 
 @pytest.fixture
