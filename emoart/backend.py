@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['seed_everything']
 
-# %% ../nbs/01_backend.ipynb #9affbf8e
+# %% ../nbs/01_backend.ipynb #c3c7c4da
 import os
+import sys
 from contextlib import contextmanager
 
-# %% ../nbs/01_backend.ipynb #d73f594d
+# %% ../nbs/01_backend.ipynb #21a171b5
 @contextmanager
 def _without_stderr():
     "Send file descriptor 2, which C++ writes to, to nowhere."
@@ -20,9 +21,18 @@ def _without_stderr():
         os.dup2(saved, 2)
         os.close(saved); os.close(nowhere)
 
+@contextmanager
+def _hidden(*packages):
+    "Make packages that have not been imported yet look as if they were not installed."
+    hidden = [package for package in packages if package not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))
+    try: yield
+    finally:
+        for package in hidden: del sys.modules[package]
+
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-with _without_stderr():
+with _without_stderr(), _hidden("sklearn", "matplotlib"):
     import tensorflow as tf
     import keras
 

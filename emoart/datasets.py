@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['N_VERSIONS', 'IN_MEMORY', 'version', 'dataset']
 
-# %% ../nbs/13_datasets.ipynb #3a837f95
+# %% ../nbs/13_datasets.ipynb #6ad87324
 import os
 
 import numpy as np
 
-from .backend import keras, tf
+from .backend import tf
 from .images import load_image
 
 # %% ../nbs/13_datasets.ipynb #ba75f01a

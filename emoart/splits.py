@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['split', 'repeated_folds']
 
-# %% ../nbs/13_splits.ipynb #534ad8ac
+# %% ../nbs/13_splits.ipynb #218d215b
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-from .emotions import GROUPS
+from .emotions import class_names
 from .settings import InputError
 
 # %% ../nbs/13_splits.ipynb #9e36deef
@@ -33,21 +33,25 @@ def split(
         if groups.nunique() < 2: raise InputError(f"the {side} part of {len(paintings)} paintings has only one emotion group; more labelled paintings are needed")
     return held_out
 
-# %% ../nbs/13_splits.ipynb #4bd31bae
+# %% ../nbs/13_splits.ipynb #e53b910c
 def repeated_folds(
-    paintings: pd.DataFrame, # n paintings with group and picture
-    n_folds: int = 5, # 2 or more
-    n_repeats: int = 5, # 1 or more
+    y: np.ndarray, # (n,) classes, 0 to k-1
+    pictures: np.ndarray, # (n,) what is the same for copies of one painting, such as the column sha256
+    n_folds: int = 5, # parts that are held out in turn, 2 or more
+    n_repeats: int = 5, # divisions, 1 or more
     seed: int = 0, # of the shuffles
-) -> np.ndarray: # (n_repeats, n) int, the fold in which a painting is tested
-    "Stratified folds that never divide a picture. Raises `InputError` with one group only, or a group with fewer pictures than folds."
-    pictures = paintings.groupby("group").picture.nunique()
-    if len(pictures) < 2: raise InputError(f"all {len(paintings)} paintings are of one emotion group; a classifier needs two")
-    if pictures.min() < n_folds:
-        raise InputError(f"the group {GROUPS[pictures.idxmin()].name} has {pictures.min()} different pictures, fewer than {n_folds} folds; "
-                         "use fewer folds, or add paintings")
-    folds = np.empty((n_repeats, len(paintings)), int)
-    for repeat in range(n_repeats):
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed + repeat)
-        for fold, (_, tested) in enumerate(splitter.split(paintings, paintings.group, paintings.picture)): folds[repeat, tested] = fold
+    names: tuple = class_names(), # of the classes, for the message
+) -> np.ndarray: # (n_repeats, n) number of the fold in which a painting is held out, 0 to n_folds-1
+    "Repeated stratified folds grouped by picture. Raises `InputError` for one class only, or one with fewer pictures than folds."
+    pictures = np.asarray(pictures)
+    each = {k: len(np.unique(pictures[y == k])) for k in np.unique(y)}
+    if len(each) < 2: raise InputError(f"all {len(y)} paintings are of one emotion group ({names[y[0]]}); there is nothing to tell apart")
+    smallest = min(each, key=each.get)
+    if each[smallest] < n_folds:
+        raise InputError(f"the group {names[smallest]} has {each[smallest]} different painting{'s' * (each[smallest] > 1)}, fewer than the {n_folds} folds; "
+                         "take fewer folds or leave that group out")
+    folds = np.empty((n_repeats, len(y)), int)
+    for repeat, fold_of in enumerate(folds):
+        state = int(np.random.default_rng([seed, repeat]).integers(2**31))
+        for fold, (_, test) in enumerate(StratifiedGroupKFold(n_folds, shuffle=True, random_state=state).split(y, y, pictures)): fold_of[test] = fold
     return folds

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from emoart.settings import InputError
-from emoart.splits import repeated_folds, split
+from emoart.splits import split
 
 
 def test_equal_pictures_stay_on_one_side_of_the_split():
@@ -27,21 +27,3 @@ def test_the_test_share_is_what_was_asked_for(share):
 def test_the_sources_own_split_is_used_but_never_across_a_picture():
     paintings = pd.DataFrame({"group": [0, 1, 0, 1, 0, 1], "picture": list("abcdea"), "split": ["train", "train", "test", "test", "validation", "test"]})
     assert split(paintings, 0.5, 0).tolist() == [False, False, True, True, False, False], "the last shows a picture that is trained on"
-
-
-def test_folds_test_every_painting_once_a_repeat_and_never_divide_a_picture():
-    rng = np.random.default_rng(0)
-    paintings = pd.DataFrame({"group": rng.choice(4, 300, p=[0.1, 0.2, 0.1, 0.6]), "picture": ""})
-    paintings["picture"] = [f"{g}-{n}" for g, n in zip(paintings.group, rng.integers(0, 60, 300))]
-    folds = repeated_folds(paintings, 5, 3, seed=1)
-    assert folds.shape == (3, 300) and (folds == repeated_folds(paintings, 5, 3, seed=1)).all() and (folds[0] != folds[1]).any()
-    for repeat in folds:
-        assert set(repeat) == set(range(5))
-        assert (paintings.assign(fold=repeat).groupby("picture").fold.nunique() == 1).all()
-        shares = pd.crosstab(repeat, paintings.group, normalize="index")
-        assert (shares - paintings.group.value_counts(normalize=True).sort_index()).abs().max(axis=None) < 0.12
-
-
-@pytest.mark.parametrize("groups, sentence", [([3] * 9, "one emotion group"), ([0] * 9 + [2] * 3, "the group mixed has 3 different pictures, fewer than 5 folds")])
-def test_too_few_for_folds(groups, sentence):
-    with pytest.raises(InputError, match=sentence): repeated_folds(pd.DataFrame({"group": groups, "picture": np.arange(len(groups)).astype(str)}))

@@ -1,0 +1,145 @@
+"emoart train and emoart predict as a user runs them."
+import json
+import os
+import shutil
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import SHARED, assert_one_sentence, run_emoart
+from PIL import Image
+
+from emoart.data import read_paintings
+from emoart.emotions import GROUP_NAMES
+from emoart.predict import MODELS, load_model, predict
+
+FAST = {"shallnet": ["-pshallnet_epochs=1"], "transfer": ["-ptransfer_epochs=3", "-presize=pad"], "cvfc": ["-pcvfc_epochs=2"], "fusion": ["-pfusion_epochs=2"]}
+
+
+@pytest.fixture(scope="module", params=list(MODELS))
+def trained(request, smoke_gallery, tmp_path_factory, workplace):
+    "A model trained from the command line: its name, folder and what the command said."
+    folder = tmp_path_factory.mktemp(request.param) / "model"
+    done = run_emoart("train", request.param, "--data", smoke_gallery, "--profile", "smoke", "--out", folder, *workplace[0], *FAST[request.param], timeout=600)
+    assert done.returncode == 0, done.stderr
+    return request.param, folder, done
+
+
+def test_training_leaves_a_model_and_its_card(trained, smoke_gallery):
+    model, folder, done = trained
+    card, metrics = (json.loads((folder / name).read_text()) for name in ("card.json", "metrics.json"))
+    assert card["model"] == model and card["classes"] == list(GROUP_NAMES) and card["metrics"]["test"] == metrics["test"]
+    assert card["data"]["digest"] == json.loads((smoke_gallery / "summary.json").read_text())["data_digest"]
+    assert card["settings"]["seed"] == 0 and card["versions"]["keras"].startswith("3.")
+    value = f"{metrics['test']['balanced_accuracy']['value']:.3f}"
+    assert value in done.stdout and value in (folder / "README.md").read_text() and "majority baseline" in done.stdout
+
+
+def test_prediction_is_what_the_experiment_recorded(trained, smoke_gallery):
+    model, folder, _ = trained
+    files = list(read_paintings(smoke_gallery, "portrait").image[:3])
+    done = run_emoart("predict", *files, "--model", folder, "--json")
+    assert done.returncode == 0, done.stderr
+    said = json.loads(done.stdout)
+    recorded = pd.read_csv(folder / "predictions.csv").iloc[:3]
+    assert [s["file"] for s in said] == files and [list(s) for s in said] == [["file", "group", "probabilities"]] * 3
+    for s, (_, row) in zip(said, recorded.iterrows()):
+        assert list(s["probabilities"]) == list(GROUP_NAMES) and s["group"] == max(s["probabilities"], key=s["probabilities"].get)
+        assert list(s["probabilities"].values()) == pytest.approx([row[f"p_{name}"] for name in GROUP_NAMES], abs=5e-3)
+        assert sum(s["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def folder(smoke_gallery, tmp_path_factory, workplace):
+    "The fastest model to make."
+    folder = tmp_path_factory.mktemp("predict") / "model"
+    done = run_emoart("train", "cvfc", "--data", smoke_gallery, "--profile", "smoke", "--out", folder, *workplace[0], *FAST["cvfc"])
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_the_table(folder, smoke_gallery, emoart):
+    files = list(read_paintings(smoke_gallery).image[:2])
+    lines = emoart("predict", *files, "--model", folder).stdout.splitlines()
+    assert len(lines) == 3 and lines[0].split() == ["picture", "group", *GROUP_NAMES]
+    assert [line.split()[0] for line in lines[1:]] == [os.path.basename(file) for file in files]
+
+
+def test_pictures_of_every_kind(folder, tmp_path):
+    for name, mode in (("a.png", "RGBA"), ("b.png", "L"), ("c.gif", "P"), ("d.jpg", "CMYK"), ("é ü.png", "RGB")): Image.new(mode, (70, 40)).save(tmp_path / name)
+    said = predict(sorted(tmp_path.iterdir()), folder)
+    assert len(said) == 5 and all(np.isfinite(list(s["probabilities"].values())).all() for s in said)
+
+
+def test_training_from_a_sheet(smoke_gallery, tmp_path, workplace):
+    paintings = pd.read_csv(smoke_gallery / "paintings.csv")
+    sheet = pd.DataFrame({"Title": paintings.title, "Artist": paintings.artist, "Genre": paintings.genre, "Emotion": paintings.emotion, "Image URL": "images/" + paintings.file})
+    shutil.copytree(smoke_gallery / "images", tmp_path / "images")
+    sheet.to_csv(tmp_path / "mine.csv", index=False)
+    done = run_emoart("train", "shallnet", "--sheet", tmp_path / "mine.csv", "--profile", "smoke", "--out", tmp_path / "model", *workplace[0], "-pimage_size=64", "-pgenre=",
+                      "-pshallnet_epochs=1", "-pshallnet_n_groups=2")
+    assert done.returncode == 0, done.stderr
+    assert load_model(tmp_path / "model").card["classes"] == ["rest", "positive"]
+    assert set(predict([tmp_path / "images" / paintings.file[0]], tmp_path / "model")[0]["probabilities"]) == {"rest", "positive"}
+
+
+@pytest.mark.parametrize("name, words", [
+    ("nowhere.png", ["cannot read", "nowhere.png"]), ("text.jpg", ["text.jpg is no picture", "not an image"]), ("cut.png", ["cut.png is no picture", "damaged"]),
+    ("empty.png", ["empty.png is no picture", "empty file"]), (".", ["cannot read"])])
+def test_what_is_no_picture(name, words, folder, tmp_path, emoart):
+    (tmp_path / "text.jpg").write_text("no picture")
+    (tmp_path / "empty.png").write_bytes(b"")
+    Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
+    (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
+    assert_one_sentence(emoart("predict", tmp_path / "whole.png", tmp_path / name, "--model", folder), *words)
+
+
+def change_card(folder, **changes): (folder / "card.json").write_text(json.dumps({**json.loads((folder / "card.json").read_text()), **changes}))
+
+
+@pytest.mark.parametrize("damage, words", [
+    (lambda f: shutil.rmtree(f), ["holds no trained model", "emoart train"]),
+    (lambda f: (f / "card.json").unlink(), ["holds no trained model"]),
+    (lambda f: (f / "card.json").write_text("{"), ["card.json is damaged"]),
+    (lambda f: change_card(f, card_version=99), ["another version of emoart", "99"]),
+    (lambda f: (f / "model.keras").write_bytes(b"x" * 100), ["is not the file that its card describes"])])
+def test_what_is_no_model(damage, words, folder, smoke_gallery, tmp_path, emoart):
+    shutil.copytree(folder, tmp_path / "model", ignore=shutil.ignore_patterns("notebook.ipynb"))
+    damage(tmp_path / "model")
+    assert_one_sentence(emoart("predict", read_paintings(smoke_gallery).image[0], "--model", tmp_path / "model"), *words)
+
+
+def test_a_model_file_of_another_version(folder, smoke_gallery, tmp_path, emoart):
+    import hashlib
+    import zipfile
+    shutil.copytree(folder, tmp_path / "model")
+    with zipfile.ZipFile(folder / "model.keras") as old, zipfile.ZipFile(tmp_path / "model" / "model.keras", "w") as new:
+        for name in old.namelist(): new.writestr(name, old.read(name).replace(b'"class_name": "Dense"', b'"class_name": "Denser"'))
+    card = json.loads((folder / "card.json").read_text())
+    change_card(tmp_path / "model", sha256=hashlib.sha256((tmp_path / "model" / "model.keras").read_bytes()).hexdigest(), versions={**card["versions"], "keras": "9.1.0"})
+    assert_one_sentence(emoart("predict", read_paintings(smoke_gallery).image[0], "--model", tmp_path / "model"), "saved with Keras 9.1.0", "train the model again")
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["vgg", "--data", "."], ["no model 'vgg'", "shallnet, transfer, cvfc, fusion"]), (["cvfc"], ["--sheet FILE or as --data FOLDER"]),
+    (["cvfc", "--data", ".", "--sheet", "a.csv"], ["--sheet FILE or as --data FOLDER"]), (["cvfc", "--data", "."], ["paintings.csv"]),
+    (["cvfc", "--sheet", "a.csv"], ["there is no sheet a.csv"]), (["cvfc", "--data", ".", "-pcvfc_step=1"], ["no setting 'cvfc_step'"])])
+def test_bad_training_is_one_sentence(arguments, words, tmp_path, monkeypatch, emoart):
+    monkeypatch.chdir(tmp_path)
+    assert_one_sentence(emoart("train", *arguments, "--out", "out"), *words)
+    assert not (tmp_path / "out" / "metrics.json").exists()
+
+
+def test_vgg16_without_its_weights_is_not_run(smoke_gallery, tmp_path, workplace, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"): monkeypatch.setenv(name, "http://127.0.0.1:9") # reaches nothing
+    for name in ("no_proxy", "NO_PROXY"): monkeypatch.delenv(name, raising=False)
+    done = run_emoart("train", "transfer", "--data", smoke_gallery, "--profile", "smoke", "--out", tmp_path / "model", *workplace[0], "-ptransfer_backbone=vgg16", "-pimage_size=32")
+    assert done.returncode == 1 and done.stderr.startswith("emoart: not run: VGG16's ImageNet weights cannot be had") and len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "model" / "card.json").exists()
+
+
+def test_shared_paintings(folder):
+    if not SHARED.is_dir(): pytest.skip("the development data (shared/) are not on this machine")
+    files = sorted((SHARED / "data" / "wikiart_emotions" / "images").iterdir())[:3]
+    assert len(json.loads(run_emoart("predict", *files, "--model", folder, "--json").stdout)) == 3
