@@ -1,0 +1,252 @@
+"Sweeps as users have them: from the shell, with runs that raise, die and hang, stopped at any moment, and on a cluster that loses a worker."
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+import tomllib
+import urllib.request
+from pathlib import Path
+
+import nbformat
+import pandas as pd
+import psutil
+import pytest
+from conftest import CHROMIUM, EMOART, assert_one_sentence, browse, run_emoart
+
+from emoart.experiments import find_notebook, read_run
+from emoart.settings import NOTEBOOKS, ROOT
+from emoart.sweeps import checked_points, grid_points, read_results, read_sweep, run_name, sweep
+
+TRIAL = ["""
+x: int = 0           # what is squared, 0 to 99
+does: str = "well"   # one of well, raise, die, hang
+pause: float = 0.    # seconds, 0 or more
+out: str = ""        # folder for metrics.json
+""", "import json, os, signal, time", """
+time.sleep(pause)
+if does == "raise": raise ValueError(f"<b>no</b> {x}")
+if does == "die": os.kill(os.getpid(), signal.SIGKILL)
+if does == "hang": time.sleep(600)
+""", """
+with open(f"{out}/completed", "a") as file: file.write("once\\n")
+threads = os.environ["OMP_NUM_THREADS"], os.environ["TF_NUM_INTRAOP_THREADS"]
+with open(f"{out}/metrics.json", "w") as file: json.dump({"square": x**2, "half": x / 2, "threads": int(threads[0]) if threads[0] == threads[1] else -1}, file)
+"""]
+
+
+@pytest.fixture
+def trial(tmp_path):
+    "A notebook of anybody's, in a folder of its own."
+    cells = [nbformat.v4.new_code_cell(source.strip()) for source in TRIAL]
+    cells[0].metadata.tags = ["parameters"]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "python3", "language": "python"}}
+    folder = tmp_path / "desk"
+    folder.mkdir()
+    nbformat.write(nbformat.v4.new_notebook(metadata=kernel, cells=cells), folder / "trial.ipynb")
+    return folder / "trial.ipynb"
+
+
+def begin(*arguments):
+    "Start `emoart sweep` and leave it running; what it prints can be read line by line."
+    return subprocess.Popen([EMOART, "sweep", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def ended(stdout):
+    "The runs that a sweep says have ended."
+    return re.findall(r"^\[\d+/\d+\] (\S+) (\w+)", stdout, re.M)
+
+
+def completions(folder):
+    "Run -> how often its last cell was reached."
+    return {run.name: len((run / "completed").read_text().splitlines()) for run in (folder / "runs").iterdir() if (run / "completed").exists()}
+
+
+def nothing_is_left(folder, seconds=20):
+    "True as soon as no process works in a folder any more."
+    def there(process):
+        try: return process.cwd() == str(folder)
+        except psutil.Error: return False
+    deadline = time.time() + seconds
+    while left := [p for p in psutil.process_iter() if there(p)]:
+        if time.time() > deadline: return not left
+        time.sleep(0.2)
+    return True
+
+
+@pytest.mark.parametrize("options, words", [
+    (["-p", "y=1"], ["trial has no parameter 'y'", "x, does, pause, out"]),
+    (["-p", "puase=1"], ["did you mean pause?"]),
+    (["-p", "x=1,two"], ["x is 'two'; it must be a whole number from 0 to 99"]),
+    (["-p", "x=98:101"], ["x is 100; it must be a whole number from 0 to 99"]),
+    (["-p", "pause=-1"], ["pause is '-1'; it must be a number at least 0"]),
+    (["-p", "does=sleep"], ["does is 'sleep'; it must be one of well, raise, die, hang"]),
+    (["-p", "x"], ["name=value"]),
+    (["-p", "x=5:5"], ["no points"]),
+    (["-p", "out=here"], ["out is set by the sweep"]),
+    (["--profile", "quick"], ["trial has no parameter 'profile'"]),
+    (["--name", "a/b"], ["'a/b'", "--name"]),
+    (["--jobs", "-1"], ["cannot be negative"]),
+    (["--resume", "trial"], ["give a notebook", "--resume"]),
+    (["--scheduler", "tcp://127.0.0.1:9"], ["no scheduler answers at tcp://127.0.0.1:9"]),
+], ids=lambda value: " ".join(value) if value[0].startswith("-") else "")
+def test_bad_input_is_one_sentence_and_nothing_runs(options, words, trial, tmp_path, emoart):
+    assert_one_sentence(emoart("sweep", trial, "--sweeps", tmp_path / "sweeps", *options), *words)
+    assert not list(tmp_path.glob("sweeps/*/runs/*"))
+
+
+@pytest.mark.parametrize("command, words", [
+    (["sweep", "nowhere"], ["there is no notebook nowhere", "21_shallnet"]),
+    (["sweep", "00_settings"], ["00_settings.ipynb has no parameters"]),
+    (["sweep", "shallnet", "-p", "learning_rate=0.1,5"], ["learning_rate is '5'", "from 1e-07 to 1"]),
+    (["sweep", "shallnet", "--profile", "fast"], ["no profile 'fast'", "smoke, quick, thesis"]),
+    (["sweep"], ["give a notebook"]),
+    (["sweep", "--resume", "never"], ["there is no sweep 'never'"]),
+    (["runs", "never"], ["there is no sweep 'never'"]),
+    (["params", "nowhere"], ["there is no notebook nowhere"]),
+], ids=lambda value: " ".join(value) if value[0] in ("sweep", "runs", "params") else "")
+def test_bad_commands(command, words, tmp_path, emoart):
+    assert_one_sentence(emoart(*command, *(["--sweeps", tmp_path] if command[0] != "params" else [])), *words)
+
+
+def test_params_is_the_manual(trial, emoart):
+    said = emoart("params", trial).stdout
+    for words in ("x ", "a whole number from 0 to 99, 0 by default", "one of well, raise, die, hang", "seconds, 0 or more"): assert words in said
+
+
+def test_a_dry_run_shows_and_does_nothing(trial, tmp_path, emoart):
+    said = emoart("sweep", trial, "-p", "x=0:3", "-p", "pause=0,0.5", "--dry-run", "--sweeps", tmp_path / "sweeps").stdout
+    assert said.splitlines()[-1] == "6 runs of trial; nothing was run" and not (tmp_path / "sweeps").exists()
+
+
+def test_one_raises_one_dies_one_hangs(trial, tmp_path):
+    sweeps, file = tmp_path / "sweeps", trial.with_name("bad.toml")
+    file.write_text('notebook = "trial"\n' + "".join(f'[[list]]\nx = {x}\ndoes = "{does}"\n' for x, does in enumerate(["well", "raise", "well", "die", "hang", "well"])))
+    done = run_emoart("sweep", file, "--sweeps", sweeps, "--time-limit", 20, "--max-retries", 1, "--jobs", 2)
+    assert done.returncode == 1 and "3 of 6 runs failed" in done.stderr and len(done.stderr.splitlines()) == 1, done.stderr
+    assert len(ended(done.stdout)) == 6
+    table = pd.read_csv(sweeps / "bad" / "table.csv")
+    assert table.status.tolist() == ["finished", "failed", "finished", "died", "overdue", "finished"]
+    assert table.square.dropna().tolist() == [0, 4, 25] and table.cell.dropna().tolist() == [4, 4, 4]
+    assert table.error.dropna().tolist() == ["ValueError: <b>no</b> 1", "DeadKernelError: Kernel died", "it ran past its limit of 20 s"]
+    stories = {run.name: read_run(run) for run in (sweeps / "bad" / "runs").iterdir()}
+    assert sorted(story["attempt"] for story in stories.values()) == [1, 1, 1, 1, 1, 2], "a run that died is tried again, no other"
+    assert nothing_is_left(trial.parent)
+    before = {run: (sweeps / "bad" / "runs" / run / "run.json").stat().st_mtime_ns for run in stories}
+
+    again = run_emoart("sweep", "--resume", "bad", "--sweeps", sweeps, "--time-limit", 20, "--max-retries", 0, "--jobs", 2)
+    assert again.returncode == 1 and sorted(status for _, status in ended(again.stdout)) == ["died", "failed", "overdue"]
+    after = {run: (sweeps / "bad" / "runs" / run / "run.json").stat().st_mtime_ns for run in stories}
+    assert {run for run in stories if before[run] != after[run]} == {run for run, story in stories.items() if story["status"] != "finished"}
+    assert set(completions(sweeps / "bad").values()) == {1} and pd.read_csv(sweeps / "bad" / "table.csv").equals(table)
+
+    shown = run_emoart("runs", "bad", "--sort", "square", "--sweeps", sweeps)
+    lines = shown.stdout.splitlines()
+    assert shown.returncode == 0 and [line.split()[0] for line in lines[1:4]] == ["5", "2", "0"] and "finished: 3" in shown.stdout
+    page = (sweeps / "bad" / "sweep.html").read_text()
+    assert "<b>no" not in page and "&lt;b&gt;no" in page
+    links = re.findall('href="(runs/[^"]+)"', page)
+    assert len(links) == 6 and all((sweeps / "bad" / urllib.request.unquote(link)).exists() for link in links)
+    if CHROMIUM:
+        dom, errors = browse(sweeps / "bad" / "sweep.html", tmp_path)
+        assert not errors and dom.count("<polyline") >= 3
+
+
+def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_table(trial, tmp_path):
+    options = ["-p", "x=0:8", "-p", "pause=0.3", "--jobs", 2]
+    undisturbed = begin(trial, *options, "--name", "calm", "--sweeps", tmp_path / "a")
+    dashboard = undisturbed.stdout.readline().split()[-1]
+    page = urllib.request.urlopen(dashboard, timeout=10).read().decode()
+    assert "<title>" in page and "pip install" not in page, "the dashboard does not work"
+    stdout, stderr = undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0, stderr
+    moments = random.Random(1)
+    for blow in (signal.SIGKILL, signal.SIGINT, signal.SIGKILL):
+        process = begin(trial, *options, "--name", "calm", "--sweeps", tmp_path / "b")
+        if (seen := process.stdout.readline()) and moments.random() < 0.7: seen += process.stdout.readline()
+        time.sleep(moments.uniform(0, 1))
+        process.send_signal(blow)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == (130 if blow == signal.SIGINT else -9), said
+        if blow == signal.SIGINT: assert "interrupted" in said and "Traceback" not in said
+        assert nothing_is_left(trial.parent), "a run outlived its sweep"
+        for run in (tmp_path / "b" / "calm" / "runs").iterdir(): assert read_run(run).get("status", "running") in ("running", "finished")
+    resumed = run_emoart("sweep", "--resume", "calm", "--sweeps", tmp_path / "b", "--jobs", 2)
+    assert resumed.returncode == 0, resumed.stderr
+    for file in ("table.csv", "table.parquet"): assert (tmp_path / "a" / "calm" / file).read_bytes() == (tmp_path / "b" / "calm" / file).read_bytes()
+    assert completions(tmp_path / "b" / "calm") == completions(tmp_path / "a" / "calm"), "a finished run was repeated"
+    table = pd.read_csv(tmp_path / "a" / "calm" / "table.csv")
+    assert (table.threads == max(1, len(os.sched_getaffinity(0)) // 2)).all(), "threads are not pinned"
+
+
+def test_finished_runs_stay_and_a_changed_notebook_runs_again(trial, tmp_path):
+    def go(n): # how many ran
+        said = []
+        results = sweep(trial, grid_points(x=list(range(n))), "grow", tmp_path / "sweeps", jobs=2, say=said.append)
+        return len(ended("\n".join(said))), results.table.square.tolist()
+    assert go(2) == (2, [0, 1]) and go(2) == (0, [0, 1]) and go(3) == (1, [0, 1, 4])
+    trial.write_text(trial.read_text().replace("x**2", "x**3"))
+    assert read_results("grow", tmp_path / "sweeps").finished.square.tolist() == [0, 1, 4]
+    assert go(3) == (3, [0, 1, 8])
+    run = read_run(tmp_path / "sweeps" / "grow" / "runs" / run_name(dict(x=2)))
+    assert run["environment"]["keras"].startswith("3.") and set(run["environment"]) >= {"python", "papermill", "commit"} and run["settings"] == {}
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    "A scheduler and two workers on loopback, each a process group; started as a user would."
+    dask = Path(EMOART).with_name("dask")
+    file, processes = tmp_path / "scheduler.json", []
+
+    def start(*arguments):
+        processes.append(subprocess.Popen([dask, *map(str, arguments)], cwd=tmp_path, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
+        return processes[-1]
+
+    start("scheduler", "--host", "127.0.0.1", "--port", 0, "--dashboard-address", "127.0.0.1:0", "--scheduler-file", file)
+    workers = [start("worker", "--scheduler-file", file, "--host", "127.0.0.1", "--nthreads", 1, "--dashboard-address", "127.0.0.1:0", "--local-directory", tmp_path) for _ in range(2)]
+    while not (file.exists() and file.read_text().endswith("}")): time.sleep(0.1)
+    yield json.loads(file.read_text())["address"], workers
+    for process in processes:
+        if process.poll() is None: os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_a_cluster_loses_a_worker_and_nothing_is_lost_or_repeated(cluster, trial, tmp_path):
+    address, workers = cluster
+    process = begin(trial, "-p", "x=0:12", "-p", "pause=1.5", "--name", "far", "--sweeps", tmp_path / "sweeps", "--scheduler", address)
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("[4/12]"): break
+    os.killpg(workers[0].pid, signal.SIGKILL) # midway: its run is interrupted
+    stdout, stderr = process.communicate(timeout=120)
+    assert process.returncode == 0, stderr
+    assert len(ended("".join(lines) + stdout)) == 12
+    table = pd.read_csv(tmp_path / "sweeps" / "far" / "table.csv")
+    assert table.square.tolist() == [x**2 for x in range(12)] and set(table.status) == {"finished"}
+    assert completions(tmp_path / "sweeps" / "far") == {run: 1 for run in table.run}, "a run was completed twice or never"
+    assert nothing_is_left(trial.parent)
+
+
+def test_a_real_experiment_at_two_points(smoke_gallery, tmp_path):
+    done = run_emoart("sweep", "cvfc", "-p", "epochs=1,2", "-p", f"paintings={smoke_gallery}", "-p", "seed=3", "--name", "real", "--sweeps", tmp_path, "--profile", "smoke")
+    assert done.returncode == 0, done.stderr
+    results = read_results("real", tmp_path)
+    assert results.varied == ["epochs"] and results.main() == "test_balanced_accuracy" and results.baseline("test_accuracy") == "majority_accuracy"
+    for row in results.table.itertuples():
+        run = tmp_path / "real" / "runs" / row.run
+        metrics, story = json.loads((run / "metrics.json").read_text()), read_run(run)
+        assert row.test_accuracy == metrics["test"]["accuracy"]["value"] and row.test_accuracy_low == metrics["test"]["accuracy"]["low"]
+        assert story["data_digest"] == json.loads((smoke_gallery / "summary.json").read_text())["data_digest"]
+        assert story["settings"]["cvfc_epochs"] == row.epochs and story["settings"]["seed"] == 3
+        assert {p.name for p in run.iterdir()} >= {"notebook.ipynb", "run.json", "metrics.json", "log.txt", "kernel.log", "history.jsonl"}
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "sweeps").glob("*.toml")), ids=lambda file: file.stem)
+def test_the_sweeps_of_the_repository_are_in_order(file):
+    stem = tomllib.loads(file.read_text())["notebook"]
+    if not (NOTEBOOKS / f"{stem}.ipynb").exists(): pytest.skip(f"{stem} is not part of this repository yet")
+    notebook, points = read_sweep(file)
+    assert len(checked_points(notebook, points)) == len(points) > 1 and notebook == find_notebook(notebook.stem)
