@@ -8,13 +8,11 @@ import time
 
 import pandas as pd
 import pytest
-from conftest import EMOART, assert_one_sentence, run_emoart
+from conftest import CHROMIUM, EMOART, assert_one_sentence, browse, run_emoart
 from PIL import Image
 
-from emoart.report import TABLE1
+from emoart.report import EXPERIMENTS, TABLE1
 from emoart.settings import load_settings
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
 @pytest.fixture(scope="session")
@@ -29,17 +27,17 @@ def smoke_run(workplace):
 def test_one_line_a_step_and_a_full_folder(smoke_run):
     run, done = smoke_run
     lines = done.stdout.splitlines()
-    assert [line.split("]")[0] for line in lines] == ["[1/4", "[2/4", "[3/4", "[4/4"]
+    assert [line.split("]")[0] for line in lines] == [f"[{i}/6" for i in range(1, 7)]
     assert str(run / "report.html") in lines[-1] and done.stderr == ""
-    assert {p.name for p in run.iterdir()} == {"run.json", "table1.csv", "report.html", "shallnet", "cvfc"}
-    for model in ("shallnet", "cvfc"):
+    assert {p.name for p in run.iterdir()} == {"run.json", "table1.csv", "report.html", *EXPERIMENTS}
+    for model in EXPERIMENTS:
         assert {p.name for p in (run / model).iterdir()} >= {"notebook.ipynb", "run.json", "metrics.json", "history.jsonl", "predictions.csv", "model.keras"}
 
 
 def test_table1(smoke_run):
     table = pd.read_csv(smoke_run[0] / "table1.csv").set_index("model", drop=False)
     assert tuple(table.columns) == TABLE1
-    assert list(table.model) == ["majority baseline", "ShallNet", "CV+FC"]
+    assert list(table.model) == ["majority baseline", "ShallNet", "efficientnet-lite0+TL", "CV+FC", "Fusion"]
     assert (table.test_accuracy_low <= table.test_accuracy).all() and (table.test_accuracy <= table.test_accuracy_high).all()
     assert table.test_accuracy["majority baseline"] == table.majority["CV+FC"] and table.auc["majority baseline"] == 0.5
     assert table.published.dropna().to_dict() == {"ShallNet": 0.276, "CV+FC": 0.563}
@@ -48,7 +46,7 @@ def test_table1(smoke_run):
 def test_the_same_command_gives_the_same_bytes(smoke_run, workplace):
     options, runs = workplace
     assert run_emoart("reproduce", "--profile", "smoke", "--name", "second", *options).returncode == 0
-    for file in ("table1.csv", "shallnet/predictions.csv", "cvfc/predictions.csv", "cvfc/features.csv"):
+    for file in ("table1.csv", "cvfc/features.csv", *(f"{model}/predictions.csv" for model in EXPERIMENTS)):
         assert (runs / "first" / file).read_bytes() == (runs / "second" / file).read_bytes()
 
 
@@ -57,16 +55,16 @@ def test_ctrl_c_keeps_what_is_finished(workplace):
     command = [EMOART, "reproduce", "--profile", "smoke", "--name", "stopped", *options, "-p", "seed=2"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     for line in process.stdout:
-        if line.startswith("[2/4]"): break
-    while not (runs / "stopped" / "cvfc" / "run.json").exists(): time.sleep(0.1)
-    time.sleep(2) # CV+FC is running
+        if line.startswith("[2/6]"): break
+    while not (runs / "stopped" / "transfer" / "run.json").exists(): time.sleep(0.1)
+    time.sleep(2) # transfer is running
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
-    assert (runs / "stopped" / "shallnet" / "metrics.json").exists() and not (runs / "stopped" / "cvfc" / "metrics.json").exists()
+    assert (runs / "stopped" / "shallnet" / "metrics.json").exists() and not (runs / "stopped" / "transfer" / "metrics.json").exists()
     again = run_emoart(*command[1:])
     assert again.returncode == 0
-    assert "[2/4] shallnet" in again.stdout and again.stdout.count("finished before") == 1
+    assert "[2/6] shallnet" in again.stdout and again.stdout.count("finished before") == 1
 
 
 def test_a_users_sheet_with_hostile_and_numeric_titles(tmp_path, workplace, smoke_gallery):
@@ -88,17 +86,10 @@ def test_a_users_sheet_with_hostile_and_numeric_titles(tmp_path, workplace, smok
 def test_the_report_opens_without_console_errors(smoke_run, tmp_path):
     if CHROMIUM is None: pytest.skip("no Chromium on this machine")
 
-    def console(page):
-        command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-                   "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}", "--enable-logging=stderr",
-                   "--virtual-time-budget=3000", "--dump-dom", page.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-        return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
-
     broken = tmp_path / "broken.html"
     broken.write_text("<title>x</title><script>nonsense()</script><img src=missing.png>")
-    assert console(broken)[1], "this test would not see an error"
-    page, errors = console(smoke_run[0] / "report.html")
+    assert browse(broken, tmp_path)[1], "this test would not see an error"
+    page, errors = browse(smoke_run[0] / "report.html", tmp_path)
     assert not errors and "Table 1" in page and page.count("<figure") > 20
 
 
@@ -119,7 +110,7 @@ def test_the_report_opens_without_console_errors(smoke_run, tmp_path):
     (["--sheet", "unlabelled.csv"], ["no labelled painting", "portrait"]),
     (["-p", "runs=columns.csv/runs"], ["cannot write to the folder"]),
 ], ids=lambda value: " ".join(value) if value[0].startswith("-") else "")
-def test_bad_input_is_one_sentence(options, words, tmp_path, monkeypatch):
+def test_bad_input_is_one_sentence(options, words, tmp_path, monkeypatch, emoart):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "columns.csv").write_text("Title,Emotion\nA,Joy\n")
     (tmp_path / "empty.csv").write_text("Title,Genre,Emotion,Image URL\n")
@@ -128,7 +119,7 @@ def test_bad_input_is_one_sentence(options, words, tmp_path, monkeypatch):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     runs = [] if any("runs=" in option for option in options) else [f"-pruns={tmp_path / 'runs'}"]
     options = [f"runs={tmp_path}/columns.csv/runs" if option.startswith("runs=") else option for option in options]
-    assert_one_sentence(run_emoart("reproduce", f"-pcache={tmp_path / 'cache'}", *runs, *options), *words)
+    assert_one_sentence(emoart("reproduce", f"-pcache={tmp_path / 'cache'}", *runs, *options), *words)
     assert not list(tmp_path.glob("runs/*")), "something half-written is left"
 
 
@@ -144,3 +135,14 @@ def test_settings_reach_the_notebooks(smoke_run):
     assert run["parameters"]["learning_rate"] == settings.shallnet_learning_rate
     assert run["parameters"]["epochs"] == settings.shallnet_epochs and run["parameters"]["profile"] == "smoke"
     assert run["environment"]["keras"].startswith("3.")
+
+
+def test_weights_that_cannot_be_had_are_not_run(smoke_run, tmp_path, workplace):
+    options, runs = workplace
+    offline = dict(KERAS_HOME=str(tmp_path), https_proxy="http://127.0.0.1:9") # a port that nobody answers at
+    done = run_emoart("reproduce", "--profile", "smoke", "--name", "offline", *options, "-p", "transfer_backbone=vgg16", environment=offline)
+    assert done.returncode == 0, done.stderr
+    assert "[3/6] transfer: not run, VGG16's ImageNet weights cannot be had" in done.stdout and "[5/6] fusion: test accuracy" in done.stdout
+    assert list(pd.read_csv(runs / "offline" / "table1.csv").model) == ["majority baseline", "ShallNet", "CV+FC", "Fusion"]
+    page = (runs / "offline" / "report.html").read_text()
+    assert "not run: VGG16&#39;s ImageNet weights cannot be had" in page and page.count(">not run") == 3
