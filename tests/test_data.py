@@ -85,11 +85,11 @@ def test_a_second_run_downloads_nothing_that_is_there(sheet, tmp_path, server):
     assert {"/missing.jpg", "/page.jpg", "/half.jpg"} <= set(server[1]) and "/good.jpg" not in server[1]
 
 
-def test_the_command_says_what_it_did(sheet, tmp_path, server):
+def test_the_command_says_what_it_did(sheet, tmp_path, server, emoart):
     done = run_emoart("clean", sheet, "--out", tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert done.returncode == 0 and done.stdout.splitlines()[1].split() == ["kept", str(summary["kept"])]
-    assert_one_sentence(run_emoart("clean", tmp_path / "none.xlsx", "--out", tmp_path / "o"), "there is no sheet")
+    assert_one_sentence(emoart("clean", tmp_path / "none.xlsx", "--out", tmp_path / "o"), "there is no sheet")
 
 
 TITLES = ["Untitled", "a/b", "../../etc/passwd", "..", "x" * 500, "Ürgüp, 日本", "=HYPERLINK(\"http://127.0.0.1/\",\"click\")", "NUL", " spaced   out "]
@@ -143,11 +143,11 @@ def test_a_contradicting_repeat_is_told():
     assert rejects[["reason", "detail"]].values.tolist() == [["repeated row", "as row 2, which says Joy; this one says Fear"]]
 
 
-def test_a_zip_bomb_is_not_unpacked(tmp_path):
+def test_a_zip_bomb_is_not_unpacked(tmp_path, emoart):
     with zipfile.ZipFile(tmp_path / "art.xlsx", "w", zipfile.ZIP_DEFLATED) as book, book.open("xl/worksheets/sheet1.xml", "w") as part:
         for _ in range(600): part.write(bytes(2**20))
     assert (tmp_path / "art.xlsx").stat().st_size < 2**20
-    assert_one_sentence(run_emoart("clean", tmp_path / "art.xlsx", "--out", tmp_path / "out"), "unpacks to more than 512 MiB")
+    assert_one_sentence(emoart("clean", tmp_path / "art.xlsx", "--out", tmp_path / "out"), "unpacks to more than 512 MiB")
     assert not (tmp_path / "out").exists()
 
 
@@ -307,12 +307,12 @@ def test_fetch_wikiart_emotions(tmp_path):
     (["wikiart"], ["no data set 'wikiart'"]), (["wikiart-emotions", "--source", "{}/gone.zip"], ["HTTP status 404", "--source"]),
     (["wikiart-emotions", "--source", "{}/page.zip"], ["not a zip file"]), (["wikiart-emotions", "--source", "{}/other.zip"], ["holds no WikiArt-Emotions-All.tsv"]),
     (["wikiart-emotions", "--source", "ftp://127.0.0.1/set.zip"], ["not http or https"]), (["wikiart-emotions", "--limit", "-1"], ["--limit"])])
-def test_a_fetch_that_cannot_be(options, words, tmp_path):
+def test_a_fetch_that_cannot_be(options, words, tmp_path, emoart):
     other = io.BytesIO()
     with zipfile.ZipFile(other, "w") as parts: parts.writestr("../WikiArt.tsv", "x")
     answers = {"/gone.zip": (404, {}, b""), "/page.zip": (200, {}, b"<html>"), "/other.zip": (200, {}, other.getvalue())}
     with museum(answers) as (address, _):
-        assert_one_sentence(run_emoart("fetch", *(option.format(address) for option in options), "--out", tmp_path / "w"), *words)
+        assert_one_sentence(emoart("fetch", *(option.format(address) for option in options), "--out", tmp_path / "w"), *words)
 
 
 def test_distributions():

@@ -43,13 +43,13 @@ def test_impossible_galleries(arguments, word):
     with pytest.raises(ValueError, match=word): plan_gallery(**arguments)
 
 
-def test_the_command(tmp_path):
+def test_the_command(tmp_path, emoart):
     done = run_emoart("gallery", "--out", tmp_path / "g", "--profile", "smoke", "-p", "n_labelled=40")
     assert done.returncode == 0 and (tmp_path / "g" / "art.xlsx").exists()
-    assert_one_sentence(run_emoart("gallery", "--out", tmp_path / "h", "-p", "n_labelled=4"), "n_labelled")
+    assert_one_sentence(emoart("gallery", "--out", tmp_path / "h", "-p", "n_labelled=4"), "n_labelled")
     (tmp_path / "file").write_text("")
     for taken in (tmp_path / "file", tmp_path, tmp_path / "file" / "below"):
-        assert_one_sentence(run_emoart("gallery", "--out", taken, "--profile", "smoke"), str(taken if taken.exists() else taken.parent))
+        assert_one_sentence(emoart("gallery", "--out", taken, "--profile", "smoke"), str(taken if taken.exists() else taken.parent))
 
 
 def test_planted_truth(tmp_path):

@@ -1,6 +1,7 @@
 "Papermill runs every notebook; the experiments at smoke scale with several parameter sets, and what they recorded is checked."
 import json
 
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
@@ -8,7 +9,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from emoart.settings import NOTEBOOKS
 
-EXPERIMENTS = ["21_shallnet", "25_cvfc"]
+EXPERIMENTS = ["21_shallnet", "23_transfer", "25_cvfc", "26_fusion", "28_comparison"]
 CHAPTERS = sorted({p.stem for p in NOTEBOOKS.glob("*.ipynb")} - set(EXPERIMENTS))
 
 
@@ -22,13 +23,20 @@ def test_a_chapter_runs(stem, tmp_path):
     execute(stem, tmp_path)
 
 
+LITE0 = 2_387_616 # EfficientNet-Lite0 up to the end of its sixth stage
+FUSION = LITE0 + 609 * 512 + 14 * 4 + 517 * 4 # and the two branches and the softmax
+
 CASES = [
     ("21_shallnet", dict(epochs=1), dict(n_classes=4, n_epochs=1, parameters=4060, published=0.276)),
     ("21_shallnet", dict(epochs=2, n_groups=2, depth=4, seed=1), dict(n_classes=2, n_epochs=2, parameters=4562, published=0.833)),
     ("21_shallnet", dict(epochs=1, versions=4, resize="pad", test_share=0.5), dict(n_classes=4, n_epochs=1, parameters=4060, published=0.276)),
     ("21_shallnet", dict(epochs=1, image_size=96, genre=""), dict(n_classes=4, n_epochs=1, parameters=392 + 528 + 3 * 3 * 16 * 4 + 4, published=0.276)),
+    ("23_transfer", dict(epochs=2, image_size=64), dict(n_classes=4, n_epochs=2, parameters=LITE0 + 609 * 512 + 513 * 4, published=None)),
+    ("23_transfer", dict(epochs=1, image_size=96, genre="", hidden=7, standardise=0, dropout=0), dict(n_classes=4, n_epochs=1, parameters=LITE0 + 609 * 7 + 8 * 4, published=None)),
+    ("23_transfer", dict(epochs=1, image_size=32, backbone="vgg16", weights="random"), dict(n_classes=4, n_epochs=1, parameters=14_979_396, published=None)),
     ("25_cvfc", dict(epochs=3), dict(n_classes=4, n_epochs=3, parameters=76, published=0.563)),
     ("25_cvfc", dict(epochs=2, palette="nearest", test_share=0.5, resize="crop"), dict(n_classes=4, n_epochs=2, parameters=76, published=0.563)),
+    ("26_fusion", dict(epochs=2, image_size=64), dict(n_classes=4, n_epochs=2, parameters=FUSION, published=None)),
 ]
 
 
@@ -49,6 +57,20 @@ def test_an_experiment_records_what_it_did(stem, parameters, expected, smoke_gal
         colours = pd.read_csv(tmp_path / "features.csv").filter(like="palette_")
         assert ((colours == 100).sum(axis=1) == 5).all() == (parameters.get("palette") == "nearest")
         assert metrics["n_test"] / len(predictions) == pytest.approx(parameters.get("test_share", 0.25), abs=0.06)
+
+
+def test_a_comparison_records_what_it_did(smoke_gallery, tmp_path):
+    models = ["majority baseline", "CV+FC", "CV+logistic", "transfer", "average"]
+    execute("28_comparison", tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), genre="", image_size=64, groups="poles", n_folds=2, n_repeats=2,
+            models=", ".join(models))
+    about, scores, tests = json.loads((tmp_path / "metrics.json").read_text()), pd.read_csv(tmp_path / "scores.csv"), pd.read_csv(tmp_path / "differences.csv")
+    run = np.load(tmp_path / "predictions.npz")
+    assert list(about["groups"]) == ["negative", "positive"] and sum(about["groups"].values()) == about["paintings"] == len(run["truth"])
+    assert set(about["left_out"]) == {"neutral", "mixed"} and about["global_cue"] is None
+    assert list(dict.fromkeys(scores.model)) == models and all(run[model].shape == (2, about["paintings"], 2) for model in models)
+    accuracy = scores[(scores.model == "CV+FC") & (scores.metric == "accuracy")].value.item()
+    assert accuracy == pytest.approx(np.mean([(p.argmax(1) == run["truth"]).mean() for p in run["CV+FC"]]))
+    assert {(a, b) for a, b in zip(tests.a, tests.b)} == {("transfer", "CV+FC"), ("average", "CV+FC"), ("average", "transfer"), ("CV+FC", "CV+logistic")}
 
 
 @pytest.mark.parametrize("parameters, sentence", [
