@@ -71,6 +71,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                   'emoart.backbones._patience': ('backbones.html#_patience', 'emoart/backbones.py'),
                                   'emoart.backbones._plain': ('backbones.html#_plain', 'emoart/backbones.py'),
                                   'emoart.backbones._precision': ('backbones.html#_precision', 'emoart/backbones.py'),
+                                  'emoart.backbones._random': ('backbones.html#_random', 'emoart/backbones.py'),
                                   'emoart.backbones.cut_of': ('backbones.html#cut_of', 'emoart/backbones.py'),
                                   'emoart.backbones.efficientnet_lite0': ('backbones.html#efficientnet_lite0', 'emoart/backbones.py'),
                                   'emoart.backbones.extractor': ('backbones.html#extractor', 'emoart/backbones.py'),

@@ -124,7 +124,7 @@ def load_pth(
         if [v.shape for v in values] != [tuple(w.shape) for w in layer.weights]: raise InputError(f"{path} has no weights for {layer.name} of {model.name}")
         layer.set_weights(values)
 
-# %% ../nbs/22_backbones.ipynb #7d169090
+# %% ../nbs/22_backbones.ipynb #e71dfa68
 LITE0 = "efficientnet-lite0"
 
 def _plain(name): return re.sub(r"[^a-z0-9]", "", name.lower())
@@ -139,6 +139,12 @@ def _patience(seconds):
     try: yield
     finally: socket.setdefaulttimeout(before)
 
+def _random(model):
+    "The model with normal weights (He et al. 2015), the same ones every time."
+    random = np.random.default_rng(0)
+    model.set_weights([random.normal(0, np.sqrt(2 / np.prod(w.shape[:-1])), w.shape) if w.ndim > 1 else w for w in model.get_weights()])
+    return model
+
 def _application(name, size, weights):
     "A model of keras.applications without its top."
     if _plain(name) not in _APPLICATIONS:
@@ -152,7 +158,7 @@ def _application(name, size, weights):
         return function(include_top=False, weights=weights, input_tensor=prepared)
     try: model = build(None)
     except ValueError as error: raise InputError(f"{function.__name__} cannot take images of {size} pixels: {' '.join(str(error).split())}") from None
-    if weights == "random": return model
+    if weights == "random": return _random(model)
     if weights == "imagenet":
         try:
             with _patience(60): return build("imagenet")
@@ -179,7 +185,8 @@ def trunk(
     Raises `InputError` for an unknown name, a size it cannot take and a file that does not fit; `NotRun` where ImageNet's weights cannot be had."""
     if _plain(backbone) != _plain(LITE0): return _application(backbone, size, weights)
     model = efficientnet_lite0(size)
-    if weights != "random": load_pth(model, lite0_file() if weights == "imagenet" else weights)
+    if weights == "random": return _random(model)
+    load_pth(model, lite0_file() if weights == "imagenet" else weights)
     return model
 
 # %% ../nbs/22_backbones.ipynb #41697f75
