@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Profile', 'Parameters', 'Judged', 'Limit', 'Sweeps', 'reproduce', 'clean', 'fetch', 'gallery', 'train',
-           'predict', 'params', 'sweep', 'runs', 'main']
+           'predict', 'explain', 'params', 'sweep', 'runs', 'main']
 
 # %% ../nbs/90_cli.ipynb #e11911ad
 import json
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-# %% ../nbs/90_cli.ipynb #0a3052b6
+# %% ../nbs/90_cli.ipynb #ac4744f1
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="What emotion does a work of art evoke, and can it be learned from pixels?")
 
@@ -125,6 +125,19 @@ def predict(
     said = predict(images, model)
     if as_json: print(json.dumps(said, indent=1, ensure_ascii=False))
     else: print(prediction_table(said, not (sys.stdout.encoding or "").lower().startswith("utf")))
+
+@app.command()
+def explain(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures.")],
+    model: Annotated[Path, typer.Option(help="Folder of a trained model, as emoart train leaves it.")],
+    out: Annotated[Path, typer.Option(help="Folder for the overlays and index.html.")],
+    method: Annotated[str, typer.Option(help="hirescam, gradcam, gradcam++, cam, saliency, smoothgrad, guided or 'guided gradcam'.")] = "hirescam",
+    group: Annotated[str, typer.Option(help="Group to explain; the one that the model says if left out.")] = "",
+    layer: Annotated[str, typer.Option(help="Layer whose feature maps are weighed; the last that all evidence goes through if left out.")] = "",
+):
+    "Show what a trained model goes by in pictures."
+    from emoart.explain import explain
+    print(explain(images, model, out, method, group, layer))
 
 # %% ../nbs/90_cli.ipynb #4cb6eadb
 Sweeps = Annotated[Path | None, typer.Option(help="Folder of the sweeps; reports/runs/sweeps if left out.")]

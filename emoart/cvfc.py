@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['TEXTURES', 'N_COLOURS', 'MAX_DISTANCE', 'FEATURES', 'PLAIN_CLASSIFIERS', 'brightness', 'hard_soft',
            'texture_landmarks', 'texture_similarity', 'reference_palettes', 'extract_palette', 'palette_distance',
-           'palette_distances', 'features', 'check_features', 'cvfc', 'fit_cvfc', 'fit_plain']
+           'palette_distances', 'published_palette_distances', 'features', 'check_features', 'cvfc', 'fit_cvfc',
+           'fit_plain']
 
-# %% ../nbs/25_cvfc.ipynb #7ba866c6
+# %% ../nbs/25_cvfc.ipynb #7b6a16a9
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from scipy.ndimage import uniform_filter
 from scipy.optimize import linear_sum_assignment
-from skimage.color import rgb2lab
+from skimage.color import lab2rgb, rgb2lab
 from sklearn.base import clone
 from sklearn.cluster import KMeans
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -39,7 +40,7 @@ def brightness(
     mean_square = (image.astype(float) ** 2).mean((0, 1))
     return float(np.sqrt(mean_square @ np.array([0.241, 0.691, 0.068])))
 
-# %% ../nbs/25_cvfc.ipynb #dd89778c
+# %% ../nbs/25_cvfc.ipynb #27672406
 TEXTURES = ( # (scale, octaves, persistence, lacunarity) of Annex D, by rising Hard-Soft value
     (200, 100, 0.75, 2), (100, 4, 0.5, 6), (80, 75, 0.05, 2), (75, 1, 0.75, 3), (10, 1, 0.9, 0.1), (2, 1, 0.95, 0.01))
 
@@ -55,32 +56,36 @@ def hard_soft(
 @cache
 def texture_landmarks(
     size: int, # height and width, pixels
+    by_column: bool = False, # stretch every column by itself, as the print does
 ) -> np.ndarray: # (6, size, size) float32, each from 0 to 1
     "The six reference textures (Annex D, `gen_perlin`), made once."
     planes = [[[noise.pnoise2(i / s, j / s, octaves=o, persistence=p, lacunarity=l, repeatx=size, repeaty=size)
                 for j in range(size)] for i in range(size)] for s, o, p, l in TEXTURES]
     planes = np.array(planes, np.float32)
-    low, high = planes.min((1, 2), keepdims=True), planes.max((1, 2), keepdims=True)
+    within = 1 if by_column else (1, 2)
+    low, high = planes.min(within, keepdims=True), planes.max(within, keepdims=True)
     return (planes - low) / (high - low)
 
-# %% ../nbs/25_cvfc.ipynb #7a5e84ad
+# %% ../nbs/25_cvfc.ipynb #c923b7ca
 _WINDOW = 7 # pixels, scikit-image's default
 
 def _mean(planes):
     return uniform_filter(planes, (0,) * (planes.ndim - 2) + (_WINDOW, _WINDOW))
 
 @cache
-def _landmark_moments(size):
-    landmarks = texture_landmarks(size)
+def _landmark_moments(size, by_column):
+    landmarks = texture_landmarks(size, by_column)
     mean = _mean(landmarks)
     return landmarks, mean, _mean(landmarks**2) - mean**2
 
 def texture_similarity(
     image: np.ndarray, # (size, size, 3) uint8 RGB
+    as_published: bool = False, # landmarks stretched by column, and a data range of 2 for images that have 1
 ) -> np.ndarray: # (6,) -1 to 1, in the order of `TEXTURES`
     "Mean SSIM of a painting with each texture, over windows and colour channels (Annex D, `texture`; Wang et al. 2004)."
-    c1, c2, unbiased = 0.01**2, 0.03**2, _WINDOW**2 / (_WINDOW**2 - 1)
-    landmarks, mean_l, variance_l = _landmark_moments(len(image))
+    data_range = 2 if as_published else 1
+    c1, c2, unbiased = (0.01 * data_range)**2, (0.03 * data_range)**2, _WINDOW**2 / (_WINDOW**2 - 1)
+    landmarks, mean_l, variance_l = _landmark_moments(len(image), as_published)
     channels = np.moveaxis(image, 2, 0).astype(np.float32)[:, None] / 255
     mean = _mean(channels)
     variance = _mean(channels**2) - mean**2
@@ -129,17 +134,31 @@ def palette_distances(
     distances = np.array([palette_distance(palette, reference) for reference in reference_palettes()])
     return distances if variant == "all" else np.where(distances == distances.min(), distances, MAX_DISTANCE)
 
-# %% ../nbs/25_cvfc.ipynb #c9ef55a3
+# %% ../nbs/25_cvfc.ipynb #ad959141
+def published_palette_distances(
+    n: int, # paintings; nothing else about them matters
+    seed: int = 0, # of the orders
+) -> np.ndarray: # (n, 6) in the order of `REFERENCE_EMOTIONS`, five of them 100
+    "Colour features as Annex D computes them (`findNN`, `colourmap`): the sadness palette in a random order against the six references, L1 in RGB."
+    references = lab2rgb(reference_palettes())
+    random = np.random.default_rng(seed)
+    shuffled = np.stack([random.permutation(references[-1]) for _ in range(n)])
+    distances = np.abs(shuffled[:, None] - references).sum((2, 3))
+    return np.where(distances == distances.min(1, keepdims=True), distances, MAX_DISTANCE)
+
+# %% ../nbs/25_cvfc.ipynb #8058ecc5
 FEATURES = ("brightness", *(f"texture_{i}" for i in range(1, 7)), *(f"palette_{emotion}" for emotion in REFERENCE_EMOTIONS))
 
 def features(
     images: np.ndarray, # (n, size, size, 3) uint8 RGB
     palette: str = "all", # variant of `palette_distances`
+    as_published: bool = False, # textures and colours as the print computes them
 ) -> pd.DataFrame: # (n, 13), columns `FEATURES`
     "The hand-made features of paintings (Annex D, `feature_extractor`)."
-    def one(image): return [brightness(image), *texture_similarity(image), *palette_distances(image, palette)]
+    blind = published_palette_distances(len(images)) if as_published else [None] * len(images)
+    def one(image, colours): return [brightness(image), *texture_similarity(image, as_published), *(palette_distances(image, palette) if colours is None else colours)]
     with ThreadPoolExecutor() as workers, threadpool_limits(1): # k-means adds up in the order in which its threads finish
-        return pd.DataFrame(list(workers.map(one, images)), columns=FEATURES)
+        return pd.DataFrame(list(workers.map(one, images, blind)), columns=FEATURES)
 
 # %% ../nbs/25_cvfc.ipynb #83e81bdd
 def check_features(
@@ -168,7 +187,7 @@ def cvfc(
         keras.layers.Dense(4, activation="relu", name="FC"),
         keras.layers.Dense(n_classes, activation="softmax", name="SM")], name="CVFC")
 
-# %% ../nbs/25_cvfc.ipynb #2bebb6c4
+# %% ../nbs/25_cvfc.ipynb #b80fa5a7
 def fit_cvfc(
     values: np.ndarray, # (n, 13) training features
     targets: np.ndarray, # (n, k) annotators' shares, or 1 for the class and 0 elsewhere
@@ -176,10 +195,11 @@ def fit_cvfc(
     batch_size: int, # paintings a step
     epochs: int, # passes over the training paintings
     validation: tuple = None, # features and targets of the held-out part
+    loss="categorical_crossentropy", # against the shares; the print is `emoart.transfer.printed_loss` against one column of classes
 ) -> tuple: # trained model, and its history: metric -> one value an epoch
-    "Train CV+FC on features: cross-entropy against the shares."
+    "Train CV+FC on features."
     model = cvfc(values.min(0), values.max(0), targets.shape[1])
-    model.compile(keras.optimizers.Adam(learning_rate), "categorical_crossentropy", metrics=["accuracy"])
+    model.compile(keras.optimizers.Adam(learning_rate), loss, metrics=["accuracy"])
     return model, model.fit(values, targets, batch_size, epochs, verbose=0, validation_data=validation).history
 
 # %% ../nbs/25_cvfc.ipynb #08dd83df

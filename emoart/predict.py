@@ -16,7 +16,7 @@ import numpy as np
 
 from .settings import NOTEBOOKS, InputError, load_settings, replacing, writable_folder, write_json
 
-# %% ../nbs/27_predict.ipynb #eda2e68a
+# %% ../nbs/27_predict.ipynb #da4f485b
 MODELS = {"shallnet": "21_shallnet", "transfer": "23_transfer", "cvfc": "25_cvfc", "fusion": "26_fusion"} # name -> its notebook
 CARD_VERSION = 1 # of card.json; a reader refuses any other
 
@@ -59,6 +59,7 @@ def train(
     if model not in MODELS: raise InputError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
     if (sheet is None) == (data is None): raise InputError("give the paintings either as --sheet FILE or as --data FOLDER")
     settings = load_settings(profile, **overrides)
+    if getattr(settings, f"{model}_as_published", 0) not in (0, "no"): raise InputError(f"{model}_as_published is for the audit; a model that was trained so cannot be asked")
     out = writable_folder(out)
     if sheet is not None: clean(sheet, data := out / "paintings")
     data = Path(data).expanduser().absolute()

@@ -67,7 +67,7 @@ def writable_folder(
         raise InputError(f"cannot write to the folder {path}: {error.strerror}; choose another one") from None
     return path
 
-# %% ../nbs/00_settings.ipynb #133d4e26
+# %% ../nbs/00_settings.ipynb #b6df4da1
 def _setting(meaning, low=None, high=None, choices=None):
     return field(metadata=dict(meaning=meaning, low=low, high=high, choices=choices))
 
@@ -93,6 +93,7 @@ class Settings:
     shallnet_batch_size: int = _setting("paintings a step (Annex E: 70)", 1, 10_000)
     shallnet_epochs: int = _setting("passes over the training paintings (thesis: 250 to 500)", 1, 10_000)
     shallnet_versions: int = _setting("of each training painting: 1, or 4 by flips and a turn (thesis, section 3.2)", choices=(1, 4))
+    shallnet_as_published: int = _setting("1: three logits against one column of labels, as Annex E prints it; 0: corrected", choices=(0, 1))
     transfer_backbone: str = _setting("trunk: efficientnet-lite0, vgg16, or any name of keras.applications")
     transfer_weights: str = _setting("the trunk's weights: imagenet, a weights file, or random (tests only)")
     transfer_hidden: int = _setting("units of the layer FC (Figure 26: 512)", 1, 10_000)
@@ -107,10 +108,12 @@ class Settings:
     transfer_unfreeze: int = _setting("blocks of the trunk, from its end, trained as well afterwards (section 4.1.3)", 0, 100)
     transfer_unfreeze_learning_rate: float = _setting("Adam's step while they are", 1e-8, 1)
     transfer_unfreeze_epochs: int = _setting("passes over the training images while they are", 1, 10_000)
+    transfer_as_published: int = _setting("1: a softmax over one unit, as Annex D prints it; 0: corrected", choices=(0, 1))
     cvfc_palette: str = _setting("colour features: all six distances, or the nearest one only", choices=("all", "nearest"))
     cvfc_learning_rate: float = _setting("Adam's step (Annex D: 0.0001)", 1e-7, 1)
     cvfc_batch_size: int = _setting("paintings a step (Annex D: 10)", 1, 10_000)
     cvfc_epochs: int = _setting("passes over the training paintings (Annex D: 10)", 1, 10_000)
+    cvfc_as_published: str = _setting("what is as Annex D prints it: no, features, or all (features and the softmax over one unit)", choices=("no", "features", "all"))
     fusion_backbone: str = _setting("frozen network of the local features, as in 22_backbones")
     fusion_weights: str = _setting("of that network: imagenet, a weights file, or random")
     fusion_learning_rate: float = _setting("Adam's step", 1e-7, 1)

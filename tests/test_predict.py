@@ -123,7 +123,8 @@ def test_a_model_file_of_another_version(folder, smoke_gallery, tmp_path, emoart
 @pytest.mark.parametrize("arguments, words", [
     (["vgg", "--data", "."], ["no model 'vgg'", "shallnet, transfer, cvfc, fusion"]), (["cvfc"], ["--sheet FILE or as --data FOLDER"]),
     (["cvfc", "--data", ".", "--sheet", "a.csv"], ["--sheet FILE or as --data FOLDER"]), (["cvfc", "--data", "."], ["paintings.csv"]),
-    (["cvfc", "--sheet", "a.csv"], ["there is no sheet a.csv"]), (["cvfc", "--data", ".", "-pcvfc_step=1"], ["no setting 'cvfc_step'"])])
+    (["cvfc", "--sheet", "a.csv"], ["there is no sheet a.csv"]), (["cvfc", "--data", ".", "-pcvfc_step=1"], ["no setting 'cvfc_step'"]),
+    (["cvfc", "--data", ".", "-pcvfc_as_published=all"], ["cvfc_as_published is for the audit"])])
 def test_bad_training_is_one_sentence(arguments, words, tmp_path, monkeypatch, emoart):
     monkeypatch.chdir(tmp_path)
     assert_one_sentence(emoart("train", *arguments, "--out", "out"), *words)
