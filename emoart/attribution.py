@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['BATCH', 'BACKPROP_MODIFIERS', 'GRAD_MODIFIERS', 'CAMS', 'METHODS', 'layers_of', 'find_layer', 'maps_layer',
            'tracing_count', 'gradients', 'evidence', 'enlarge', 'largest_units', 'maps', 'find_layer_idx',
-           'apply_modifications', 'visualize_saliency', 'visualize_cam', 'overlay', 'Jitter', 'visualize_activation',
-           'class_pictures', 'permutation_importance', 'contributions']
+           'apply_modifications', 'coloured', 'visualize_saliency', 'visualize_cam', 'overlay', 'Jitter',
+           'visualize_activation', 'class_pictures', 'permutation_importance', 'contributions']
 
 # %% ../nbs/24_attribution.ipynb #f69b25c2
 import difflib
@@ -339,7 +339,7 @@ def maps(
     strength = np.abs(g).max(-1)
     return _scaled(strength * found if method == "guided gradcam" else strength)
 
-# %% ../nbs/24_attribution.ipynb #1d801d12
+# %% ../nbs/24_attribution.ipynb #fb7bccf7
 def find_layer_idx(
     model: keras.Model, # any
     layer_name: str, # of one of its layers
@@ -366,9 +366,11 @@ def _between(found):
     low, high = found.min((1, 2), keepdims=True), found.max((1, 2), keepdims=True)
     return (found - low) / (high - low + _EPSILON)
 
-def _jet(found, single):
-    coloured = np.uint8(colormaps["jet"](found)[..., :3] * 255)
-    return coloured[0] if single else coloured
+def coloured(
+    found: np.ndarray, # (..., h, w), 0 to 1
+) -> np.ndarray: # (..., h, w, 3) uint8
+    "Maps in the colours that keras-vis gives them."
+    return np.uint8(colormaps["jet"](found)[..., :3] * 255)
 
 def _seeded(model, seed_input):
     "Inputs, name of the picture, and whether there was only one, without a dimension for many."
@@ -391,7 +393,7 @@ def visualize_saliency(
     layer, change = find_layer(model, layer_idx), _modifier(grad_modifier)
     function = _trace(model, picture, layer, lambda x, g, which, scores: change(g), ("gradient", change), False, backprop_modifier)
     found = _batches(function, inputs, np.repeat(_filters(filter_indices, layer), len(inputs[picture]), 0))
-    return _jet(_between(found.max(-1)), single)
+    return coloured(_between(found.max(-1)))[0 if single else slice(None)]
 
 def _penultimate(model, layer_idx, penultimate_layer_idx):
     "keras-vis's choice of feature maps."
@@ -416,7 +418,7 @@ def visualize_cam(
     layer, change = find_layer(model, layer_idx), _modifier(grad_modifier)
     function = _trace(model, _penultimate(model, layer_idx, penultimate_layer_idx), layer, _gradcam(change), ("gradcam", change), False, backprop_modifier)
     small = _batches(function, inputs, np.repeat(_filters(filter_indices, layer), len(inputs[picture]), 0))
-    return _jet(_between(enlarge(small, inputs[picture].shape[1:3], "bicubic")), single)
+    return coloured(_between(enlarge(small, inputs[picture].shape[1:3], "bicubic")))[0 if single else slice(None)]
 
 def overlay(
     array1: np.ndarray, # picture on top, such as a coloured map

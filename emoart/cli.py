@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-# %% ../nbs/90_cli.ipynb #ac4744f1
+# %% ../nbs/90_cli.ipynb #a6370b1f
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="What emotion does a work of art evoke, and can it be learned from pixels?")
 
@@ -97,6 +97,7 @@ def gallery(
     from emoart.settings import load_settings
     s = load_settings(profile, **_overrides(parameter))
     print(make_gallery(out, s.n_labelled, s.n_unlabelled, s.global_cue, s.local_cue, s.seed))
+
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="shallnet, transfer, cvfc or fusion.")],
@@ -107,10 +108,11 @@ def train(
     parameter: Parameters = [],
 ):
     "Train a model on your own paintings."
+    from emoart.evaluate import told
     from emoart.predict import train
     card = train(model, out, sheet, data, profile, **_overrides(parameter))
     test, majority = card["metrics"]["test"]["balanced_accuracy"], card["metrics"]["majority"]["balanced_accuracy"]
-    print(f"{card['title']}: balanced accuracy {test['value']:.3f} ({test['low']:.3f} to {test['high']:.3f}) on {card['data']['n_test']} paintings "
+    print(f"{card['title']}: balanced accuracy {told(test)} on {card['data']['n_test']} paintings "
           f"that it has not seen, majority baseline {majority['value']:.3f}")
     print(out)
 

@@ -6,7 +6,7 @@
 __all__ = ['MODELS', 'RECIPES', 'SVM', 'PENALISED', 'PAIRS', 'comparable', 'Refit', 'contestants', 'compare_models',
            'score_table', 'gather_comparisons', 'write_comparisons']
 
-# %% ../nbs/28_comparison.ipynb #e0e581b8
+# %% ../nbs/28_comparison.ipynb #01799031
 import json
 from functools import partial
 
@@ -23,13 +23,13 @@ from .backend import keras, tf
 from .cvfc import PLAIN_CLASSIFIERS, check_features, cvfc, features, fit_plain
 from .data import soft_labels
 from .emotions import class_names
-from .evaluate import METRICS, compare, cross_validate, evaluate, one_hot, soft_score
+from .evaluate import METRICS, compare, cross_validate, evaluate, one_hot, soft_score, told
 from .fusion import fusion_head
 from .images import load_images
 from .settings import ROOT, InputError, Settings, replacing
 from .shallnet import shallnet
 from .splits import repeated_folds
-from .transfer import head
+from .transfer import compiled_epoch, head
 
 # %% ../nbs/28_comparison.ipynb #bd6f8193
 def comparable(
@@ -54,7 +54,7 @@ def comparable(
     left_out = {name: int((paintings.group == g).sum()) for g, name in enumerate(class_names()) if g not in kept}
     return table, y, shares, tuple(class_names()[g] for g in kept), left_out
 
-# %% ../nbs/28_comparison.ipynb #87c4121e
+# %% ../nbs/28_comparison.ipynb #a2cd0712
 MODELS = ("majority baseline", "ShallNet", "CV+FC", "CV+logistic", "CV+boosting", "transfer", "backbone+logistic", "fusion", "average")
 RECIPES = ("last layer+logistic", "backbone+SVM", "transfer (one label)", "transfer (noise)")
 
@@ -72,22 +72,12 @@ class Refit:
         epochs: int, # passes over the training paintings
         seed: int, # of shuffling and dropout
     ):
-        self.model, self.batch_size, self.epochs, self.seed = model, batch_size, epochs, seed
+        self.model, self.epochs, self.seed = model, epochs, seed
         self.adam = keras.optimizers.Adam(learning_rate)
         self.adam.build(model.trainable_variables)
         self.variables = [*model.variables, *self.adam.variables]
         self.start = [v.value.numpy() for v in self.variables]
-        self.epoch = tf.function(self._epoch, reduce_retracing=True)
-
-    def _epoch(self, x, targets, order):
-        "One pass over the paintings in that order, cross-entropy and penalties."
-        for first in tf.range(0, len(order), self.batch_size):
-            rows = order[first:first + self.batch_size]
-            batch = keras.tree.map_structure(lambda values: tf.gather(values, rows), x)
-            with tf.GradientTape() as tape:
-                loss = tf.reduce_mean(keras.losses.categorical_crossentropy(tf.gather(targets, rows), self.model(batch, training=True)))
-                loss = tf.add_n([loss, *self.model.losses])
-            self.adam.apply(tape.gradient(loss, self.model.trainable_variables), self.model.trainable_variables)
+        self.epoch = compiled_epoch(model, self.adam, batch_size)
 
     def __call__(
         self,
@@ -199,14 +189,13 @@ def compare_models(
              for a, b in PAIRS if a in probabilities and b in probabilities for metric in ("balanced_accuracy", "auc")]
     return probabilities, folds, pd.DataFrame(rows), pd.DataFrame(tests, columns=("a", "b", "metric", "mean", "low", "high", "t", "p"))
 
-# %% ../nbs/28_comparison.ipynb #f83cf854
+# %% ../nbs/28_comparison.ipynb #67024d35
 def score_table(
     scores: pd.DataFrame, # scores.csv
     metrics: tuple = METRICS, # columns to show
 ) -> pd.DataFrame: # one row a model, "value (low to high)"
     "Scores as they are read out."
-    text = [f"{s.value:.3f} ({s.low:.3f} to {s.high:.3f})" for s in scores.itertuples()]
-    wide = scores.assign(text=text).pivot(index="model", columns="metric", values="text")
+    wide = scores.assign(text=[told(row) for row in scores.to_dict("records")]).pivot(index="model", columns="metric", values="text")
     return wide.loc[[m for m in MODELS + RECIPES if m in wide.index], [m for m in metrics if m in wide.columns]].rename_axis(index=None, columns=None)
 
 # %% ../nbs/28_comparison.ipynb #9398001c

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PLACES', 'PACKAGES', 'THREADS', 'find_notebook', 'notebook_parameters', 'parameters_from', 'Parameter',
-           'parameters_of', 'checked_parameters', 'resolved_settings', 'identity', 'RunError', 'RunDied',
+           'parameters_of', 'checked_parameters', 'resolved_settings', 'data_digest', 'identity', 'RunError', 'RunDied',
            'LoggedKernelManager', 'read_run', 'is_finished', 'last_cell', 'settle', 'run_notebook', 'serve',
            'RunServer']
 
@@ -46,7 +46,7 @@ from traitlets.config import Config
 import emoart
 from .settings import NOTEBOOKS, ROOT, SETTINGS, InputError, NotRun, Settings, load_settings, writable_folder, write_json
 
-# %% ../nbs/40_experiments.ipynb #34139de2
+# %% ../nbs/40_experiments.ipynb #e6eb4107
 def find_notebook(
     name: str, # path, file name or model: nbs/21_shallnet.ipynb, 21_shallnet or shallnet
     base: Path = ".", # folder that a path is relative to
@@ -75,7 +75,7 @@ def notebook_parameters(
         raise InputError(f"cannot read the notebook {notebook}: {' '.join(str(error).split())[:200]}") from None
 
 def _setting(notebook, name):
-    "The setting behind a parameter: `learning_rate` of `21_shallnet` is `shallnet_learning_rate`. None where there is none."
+    "The setting behind a parameter: `learning_rate` of `21_shallnet` is `shallnet_learning_rate`; one of another chapter has its whole name. None where there is none."
     if "profile" not in notebook_parameters(notebook): return None
     own = f"{Path(notebook).stem.split('_', 1)[-1]}_{name}"
     return own if own in SETTINGS else name if name in SETTINGS else None
@@ -167,7 +167,7 @@ def checked_parameters(
         except ValueError: raise InputError(f"{Path(notebook).stem}: {name} is {value!r}; it must be {manual[name].possible}") from None
     return typed
 
-# %% ../nbs/40_experiments.ipynb #2f928957
+# %% ../nbs/40_experiments.ipynb #badded27
 PLACES = ("out", "cache", "runs") # say where, not what
 
 def _sources(text, seen):
@@ -190,20 +190,27 @@ def resolved_settings(
     given = {setting: value for name, value in parameters.items() if name != "profile" and (setting := _setting(notebook, name))}
     return asdict(load_settings(profile, **given))
 
+def data_digest(
+    parameters: dict, # name -> value
+) -> str: # as in summary.json; empty where no folder of cleaned paintings is named
+    "Digest of the paintings that a run reads."
+    summary = Path(parameters.get("paintings") or "nowhere").expanduser() / "summary.json"
+    return json.loads(summary.read_text())["data_digest"] if summary.exists() else ""
+
 def identity(
     notebook: Path, # experiment notebook; its outputs do not count
-    parameters: dict, # name -> value
-    data_digest: str = "", # of the paintings, as in summary.json; with it, the folder they lie in does not count
+    parameters: dict, # name -> value; of `paintings` the content counts, and not the folder they lie in
 ) -> str: # 64 hexadecimal digits
     "SHA-256 of everything that a run's result depends on."
-    places = (*PLACES, *["paintings"] * bool(data_digest))
+    data = data_digest(parameters)
+    places = (*PLACES, *["paintings"] * bool(data))
     what = [{name: value for name, value in content.items() if name not in places} for content in (parameters, resolved_settings(notebook, parameters))]
     cells = ["".join(cell["source"]) for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]]
-    digest = hashlib.sha256(json.dumps([what, data_digest], sort_keys=True, default=str).encode())
+    digest = hashlib.sha256(json.dumps([what, data], sort_keys=True, default=str).encode())
     for text in (*cells, *_sources("\n".join(cells), {})): digest.update(text.encode())
     return digest.hexdigest()
 
-# %% ../nbs/40_experiments.ipynb #b42e8330
+# %% ../nbs/40_experiments.ipynb #0dd0b12b
 class RunError(RuntimeError):
     "An experiment that failed, told in one sentence: which cell, what, and where its notebook is."
 
@@ -285,7 +292,6 @@ def run_notebook(
     notebook: Path, # experiment notebook
     folder: Path, # for the executed notebook, run.json and what the notebook itself writes
     parameters: dict, # name -> value
-    data_digest: str = "", # of the paintings
     **facts, # whatever else run.json shall tell
 ) -> bool: # False where a finished run of the same identity was found, and nothing was done
     """Run an experiment in a kernel of its own unless it is finished.
@@ -294,13 +300,13 @@ def run_notebook(
     run on this machine, `RunDied` where the kernel died, `RunError` for any other failure."""
     notebook, folder = Path(notebook).absolute(), Path(folder).absolute()
     parameters = checked_parameters(notebook, parameters)
-    key = identity(notebook, parameters, data_digest)
+    key = identity(notebook, parameters)
     if settle(folder, key): return False
     writable_folder(folder)
     metrics, executed, started = folder / "metrics.json", folder / "notebook.ipynb", time.time()
     for stale in (metrics, executed): stale.unlink(missing_ok=True)
     story = dict(notebook=notebook.name, identity=key, parameters=parameters, settings=resolved_settings(notebook, parameters),
-                 data_digest=data_digest, environment=_environment(), started=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)), **facts)
+                 data_digest=data_digest(parameters), environment=_environment(), started=time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)), **facts)
 
     def tell(status, **more): write_json(folder / "run.json", dict(story, status=status, seconds=round(time.time() - started, 2), **more))
 
@@ -324,7 +330,7 @@ def run_notebook(
     tell("finished")
     return True
 
-# %% ../nbs/40_experiments.ipynb #8e099780
+# %% ../nbs/40_experiments.ipynb #3b426e99
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "VECLIB_MAXIMUM_THREADS",
            "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "LOKY_MAX_CPU_COUNT") # each library listens to its own
 
@@ -348,7 +354,7 @@ def _run_and_exit(job, server):
         threading.Thread(target=follow, daemon=True).start()
         folder, key = Path(job["folder"]), job.pop("identity")
         try:
-            if key != identity(job["notebook"], checked_parameters(job["notebook"], job["parameters"]), job["data_digest"]):
+            if key != identity(job["notebook"], checked_parameters(job["notebook"], job["parameters"])):
                 raise InputError("the notebook, the package or the settings differ here from those that the sweep was planned with; give every worker the same repository")
             run_notebook(**job)
             code = 0

@@ -5,16 +5,15 @@
 # %% auto #0
 __all__ = ['PAGE', 'MAPS_TOLD', 'FEATURES_TOLD', 'explain']
 
-# %% ../nbs/27_explain.ipynb #51e63fdc
-import base64
+# %% ../nbs/27_explain.ipynb #7564e00f
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from .page import page_template
-from .predict import _picture, load_model
+from .page import data_uri, page_template
+from .predict import load_model
 from .settings import InputError, replacing, writable_folder, write_json
 
 # %% ../nbs/27_explain.ipynb #61234478
@@ -70,7 +69,7 @@ PAGE = page_template(style="""
 {% endif %}
 """)
 
-# %% ../nbs/27_explain.ipynb #26b7bd38
+# %% ../nbs/27_explain.ipynb #5751e37f
 MAPS_TOLD = ("Bright is where the group's score comes from. A map tells what the model used, not why anybody feels anything, and it can mislead; "
              "how far such maps can be trusted was measured on paintings whose answer is known (nbs/24_faithfulness).")
 FEATURES_TOLD = ("This model sees thirteen numbers and no places, so there is no map. What each number adds to the group's score is told against the mean training painting (integrated gradients); "
@@ -79,9 +78,7 @@ FEATURES_TOLD = ("This model sees thirteen numbers and no places, so there is no
 def _png(array, path):
     "Write a picture, and its data URI."
     with replacing(path) as temporary: Image.fromarray(array).save(temporary)
-    return _uri(path)
-
-def _uri(path): return f"data:image/png;base64,{base64.b64encode(Path(path).read_bytes()).decode()}"
+    return data_uri(path.read_bytes(), "png")
 
 def explain(
     images: list, # n picture files
@@ -93,9 +90,9 @@ def explain(
 ) -> Path: # index.html
     "Overlays and a page of what a model goes by. Raises `InputError` for a file that is no picture, a folder without a model, and a method, group or layer that there is not."
     trained, folder = load_model(folder), Path(folder).expanduser()
-    classes, size = trained.card["classes"], trained.card["image_size"]
+    classes = trained.card["classes"]
     unit = _group(group, classes)
-    pictures = np.stack([_picture(path, size, trained.card["resize"]) for path in images])
+    pictures = trained.pictures(images)
     probabilities = trained.probabilities(pictures)
     units = probabilities.argmax(1) if unit is None else np.full(len(images), unit)
     stems = [f"{i:03d}-{Path(path).stem[:60]}" for i, path in enumerate(images, 1)]
@@ -107,14 +104,12 @@ def explain(
             longest = max(abs(f["added"]) for f in row) or 1
             each.update(picture=_png(picture, out / f"{stem}.png"), features=[dict(f, bar=5 * abs(f["added"]) / longest) for f in row])
     else:
-        from matplotlib import colormaps
-
-        from emoart.attribution import find_layer, maps, maps_layer, overlay
+        from emoart.attribution import coloured, find_layer, maps, maps_layer, overlay
         place, told = (find_layer(trained.network, layer) if layer else maps_layer(trained.network)).name, MAPS_TOLD
         found = maps(trained.network, trained.inputs(pictures), units, method, layer or None)
         out = writable_folder(out)
         for each, seen, picture, stem in zip(shown, found, pictures, stems):
-            laid = overlay(np.uint8(colormaps["jet"](seen)[..., :3] * 255), picture, 0.4)
+            laid = overlay(coloured(seen), picture, 0.4)
             each.update(overlay=_png(laid, out / f"{stem}-{each['unit']}.png"), picture=_png(picture, out / f"{stem}.png"))
     told_of = [{key: value for key, value in each.items() if key not in ("overlay", "picture")} for each in shown]
     write_json(out / "explanation.json", dict(model=trained.card["title"], method=method, layer=place, pictures=[dict(told, file=str(path)) for told, path in zip(told_of, images)], importance=importance))

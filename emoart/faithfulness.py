@@ -6,7 +6,7 @@
 __all__ = ['planted_masks', 'pointing_hits', 'energy_shares', 'interval', 'shuffled_weights', 'perturbation_curves', 'plot_maps',
            'most_exciting']
 
-# %% ../nbs/24_faithfulness.ipynb #68c4c275
+# %% ../nbs/24_faithfulness.ipynb #3f1bf231
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,12 +15,13 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from .attribution import BATCH, find_layer, layers_of, overlay
+from .attribution import BATCH, coloured, find_layer, layers_of, overlay
 from .backend import keras
+from .evaluate import evaluate
 from .images import load_image
 from .settings import InputError
 
-# %% ../nbs/24_faithfulness.ipynb #3f92484f
+# %% ../nbs/24_faithfulness.ipynb #8156fbcb
 def planted_masks(
     table: pd.DataFrame, # paintings of a synthetic gallery, from `read_paintings`
     size: int, # height and width of the masks, pixels
@@ -56,8 +57,9 @@ def interval(
     seed: int = 0, # of them
 ) -> tuple: # mean, and the ends of its 95 % interval
     "Mean with a percentile bootstrap interval over paintings."
-    means = np.asarray(values, float)[np.random.default_rng(seed).integers(0, len(values), (n_bootstrap, len(values)))].mean(1)
-    return float(np.mean(values)), *map(float, np.quantile(means, (0.025, 0.975)))
+    values = np.asarray(values, float)
+    found = evaluate(values, values[:, None], n_bootstrap, seed, measure=lambda drawn, *_: dict(mean=float(drawn.mean())))["mean"]
+    return found["value"], found["low"], found["high"]
 
 # %% ../nbs/24_faithfulness.ipynb #393d3616
 @contextmanager
@@ -95,7 +97,7 @@ def perturbation_curves(
         return np.stack(probabilities, 1)[np.arange(n), :, units]
     return curve(pictures, blurred), curve(blurred, pictures)
 
-# %% ../nbs/24_faithfulness.ipynb #b7174d52
+# %% ../nbs/24_faithfulness.ipynb #3d0b773b
 def plot_maps(
     pictures: np.ndarray, # (n, h, w, 3) RGB 0 to 255
     found: np.ndarray, # (n, h, w) maps, 0 to 1
@@ -109,10 +111,9 @@ def plot_maps(
     for ax in axes.ravel(): ax.axis("off")
     for i, (picture, each, title) in enumerate(zip(pictures, found, titles)):
         painting, heat, both = axes[3 * (i // columns):3 * (i // columns) + 3, i % columns]
-        coloured = np.uint8(plt.get_cmap("jet")(each)[..., :3] * 255)
         painting.imshow(picture.astype("uint8")); painting.set_title(title, size=7)
         heat.imshow(each, cmap="magma", vmin=0, vmax=1)
-        both.imshow(overlay(coloured, picture.astype("uint8"), 0.4))
+        both.imshow(overlay(coloured(each), picture.astype("uint8"), 0.4))
         if masks is not None: heat.contour(masks[i], [0.5], colors="white", linewidths=0.7)
     fig.tight_layout(pad=0.2)
     return fig

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['HIDDEN', 'fusion_head', 'fit_fusion', 'join']
 
-# %% ../nbs/26_fusion.ipynb #bbdc24b1
+# %% ../nbs/26_fusion.ipynb #5ef86a6f
 import numpy as np
 
 from . import backbones
 from .backend import keras
 from .cvfc import FEATURES
+from .transfer import standardise
 
-# %% ../nbs/26_fusion.ipynb #9d656767
+# %% ../nbs/26_fusion.ipynb #ea5e8949
 HIDDEN = {"local": 512, "hand_made": 4} # units of the last hidden layer of transfer model and CV+FC
 
 def fusion_head(
@@ -25,8 +26,7 @@ def fusion_head(
     decay, inputs, hidden = keras.regularizers.L2(weight_decay), {}, []
     for name, values in features.items():
         inputs[name] = keras.Input((values.shape[1],), name=name)
-        deviation = np.where(values.std(0) > 1e-6, values.std(0), 1.)
-        x = keras.layers.Rescaling((1 / deviation).tolist(), (-values.mean(0) / deviation).tolist(), name=f"{name}_standardise")(inputs[name])
+        x = standardise(values, f"{name}_standardise")(inputs[name])
         if name == "local": x = keras.layers.Dropout(dropout, name="features_dropout")(x)
         x = keras.layers.Dense(HIDDEN[name], activation="relu", kernel_regularizer=decay, name=f"{name}_FC")(x)
         if name == "local": x = keras.layers.Dropout(dropout, name="FC_dropout")(x)

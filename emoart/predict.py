@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MODELS', 'CARD_VERSION', 'train', 'Trained', 'load_model', 'predict', 'bar', 'prediction_table']
 
-# %% ../nbs/27_predict.ipynb #30810ae8
+# %% ../nbs/27_predict.ipynb #332b5960
 import hashlib
 import json
 from dataclasses import asdict, dataclass
@@ -14,25 +14,26 @@ from pathlib import Path
 
 import numpy as np
 
-from .settings import NOTEBOOKS, InputError, load_settings, replacing, writable_folder, write_json
+from .settings import InputError, load_settings, replacing, writable_folder, write_json
 
-# %% ../nbs/27_predict.ipynb #da4f485b
-MODELS = {"shallnet": "21_shallnet", "transfer": "23_transfer", "cvfc": "25_cvfc", "fusion": "26_fusion"} # name -> its notebook
+# %% ../nbs/27_predict.ipynb #61937b5f
+MODELS = ("shallnet", "transfer", "cvfc", "fusion") # each with its notebook
 CARD_VERSION = 1 # of card.json; a reader refuses any other
 
 def _sha256(path): return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-def _card(model, folder, settings, summary):
+def _card(model, folder, settings):
     "What card.json says of a finished run."
     metrics, run = (json.loads((folder / name).read_text()) for name in ("metrics.json", "run.json"))
     return dict(card_version=CARD_VERSION, model=model, title=metrics["model"], classes=metrics["classes"], image_size=settings.image_size, resize=settings.resize,
                 palette=settings.cvfc_palette, parameters=metrics["parameters"], sha256=_sha256(folder / "model.keras"),
-                data=dict(digest=summary["data_digest"], genre=settings.genre, n_train=metrics["n_train"], n_test=metrics["n_test"]),
+                data=dict(digest=run["data_digest"], genre=settings.genre, n_train=metrics["n_train"], n_test=metrics["n_test"]),
                 metrics={name: metrics[name] for name in ("test", "majority")}, settings=asdict(settings), versions=run["environment"])
 
 def _page(card):
     "The card as Markdown."
-    rows = [f"| {name.replace('_', ' ')} | {m['value']:.3f} ({m['low']:.3f} to {m['high']:.3f}) | {card['metrics']['majority'][name]['value']:.3f} |"
+    from emoart.evaluate import told
+    rows = [f"| {name.replace('_', ' ')} | {told(m)} | {card['metrics']['majority'][name]['value']:.3f} |"
             for name, m in card["metrics"]["test"].items()]
     data = card["data"]
     return "\n".join([
@@ -55,7 +56,7 @@ def train(
 
     Raises `InputError` for bad input, `NotRun` where pretrained weights cannot be had, `RunError` for any other failure."""
     from emoart.data import clean, read_paintings
-    from emoart.experiments import notebook_parameters, parameters_from, run_notebook
+    from emoart.experiments import find_notebook, parameters_from, run_notebook
     if model not in MODELS: raise InputError(f"there is no model {model!r}; there are {', '.join(MODELS)}")
     if (sheet is None) == (data is None): raise InputError("give the paintings either as --sheet FILE or as --data FOLDER")
     settings = load_settings(profile, **overrides)
@@ -64,21 +65,28 @@ def train(
     if sheet is not None: clean(sheet, data := out / "paintings")
     data = Path(data).expanduser().absolute()
     read_paintings(data, settings.genre) # says what is wrong before anything starts
-    summary, notebook = json.loads((data / "summary.json").read_text()), NOTEBOOKS / f"{MODELS[model]}.ipynb"
-    parameters = {**parameters_from(notebook, settings), "paintings": str(data), "out": str(out)}
-    if "palette" in notebook_parameters(notebook): parameters["palette"] = settings.cvfc_palette
-    run_notebook(notebook, out, parameters, summary["data_digest"])
-    card = _card(model, out, settings, summary)
+    notebook = find_notebook(model)
+    run_notebook(notebook, out, {**parameters_from(notebook, settings), "paintings": str(data), "out": str(out)})
+    card = _card(model, out, settings)
     with replacing(out / "README.md") as temporary: temporary.write_text(_page(card))
     write_json(out / "card.json", card)
     return card
 
-# %% ../nbs/27_predict.ipynb #03d00b41
+# %% ../nbs/27_predict.ipynb #7bbe4e0a
 @dataclass(frozen=True)
 class Trained:
     "A trained model and its card."
     network: object # keras.Model
     card: dict # what card.json holds
+
+    def pictures(self, files: list) -> np.ndarray:
+        "Picture files as the model sees them, (n, size, size, 3) uint8. Raises `InputError` for a file that is no picture."
+        from emoart.images import check_image, load_image
+        for path in files:
+            try: check_image(Path(path).read_bytes())
+            except OSError as error: raise InputError(f"cannot read {path}: {error.strerror}") from None
+            except ValueError as error: raise InputError(f"{path} is no picture that can be used: {error}") from None
+        return np.stack([load_image(path, self.card["image_size"], self.card["resize"]) for path in files])
 
     def inputs(self, images: np.ndarray):
         "What the network is fed for (n, size, size, 3) uint8 pictures: themselves, the hand-made features, or both."
@@ -116,24 +124,15 @@ def load_model(
         reason = (str(error).split("\n")[0] or type(error).__name__)[:200]
         raise InputError(f"{folder / 'model.keras'} was saved with {made} and cannot be read by Keras {keras.__version__}: {reason}; train the model again") from None
 
-def _picture(path, size, resize):
-    "One picture as the models see it, checked."
-    from emoart.images import check_image, load_image
-    try: check_image(Path(path).read_bytes())
-    except OSError as error: raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error: raise InputError(f"{path} is no picture that can be used: {error}") from None
-    return load_image(path, size, resize)
-
 def predict(
     images: list, # n picture files
     folder: Path, # of a trained model
 ) -> list: # of {"file", "group", "probabilities": {group: p}}, one a picture, in order
     "Ask a trained model about pictures. Raises `InputError` for a file that is no picture and a folder that holds no model."
     trained = load_model(folder)
-    pictures = np.stack([_picture(path, trained.card["image_size"], trained.card["resize"]) for path in images])
     names = trained.card["classes"]
     return [{"file": str(path), "group": names[p.argmax()], "probabilities": dict(zip(names, map(float, p)))}
-            for path, p in zip(images, trained.probabilities(pictures))]
+            for path, p in zip(images, trained.probabilities(trained.pictures(images)))]
 
 # %% ../nbs/27_predict.ipynb #6727c05c
 def bar(

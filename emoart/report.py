@@ -6,8 +6,7 @@
 __all__ = ['EXPERIMENTS', 'PUBLISHED', 'TABLE1', 'PAGE', 'MAX_THUMBNAILS', 'read_metrics', 'not_run', 'table1', 'write_report',
            'reproduce', 'gather']
 
-# %% ../nbs/41_report.ipynb #1576cfbc
-import base64
+# %% ../nbs/41_report.ipynb #5331459c
 import hashlib
 import io
 import json
@@ -23,11 +22,11 @@ from markupsafe import Markup
 from .data import clean, cleaned_gallery, read_paintings, read_sheet
 from .emotions import GROUPS
 from .evaluate import METRICS, plot_confusion, plot_history, read_history, read_predictions
-from .experiments import parameters_from, read_run, run_notebook
+from .experiments import find_notebook, parameters_from, read_run, run_notebook
 from .gallery import ceiling
 from .images import open_rgb
-from .page import page_template, percent
-from .settings import NOTEBOOKS, ROOT, InputError, NotRun, load_settings, replacing, writable_folder, write_json
+from .page import data_uri, page_template, percent
+from .settings import ROOT, InputError, NotRun, load_settings, replacing, writable_folder, write_json
 from .splits import split
 
 # %% ../nbs/41_report.ipynb #fd94934a
@@ -137,10 +136,8 @@ carry an emotion group.{% if summary.unknown_emotions %} Words without a group, 
 <details><summary>versions</summary><div class="wide"><table class="words">{% for key, value in environment.items() %}<tr><td>{{ key }}</td><td>{{ value }}</td></tr>{% endfor %}</table></div></details>
 """)
 
-# %% ../nbs/41_report.ipynb #7122e8cc
+# %% ../nbs/41_report.ipynb #f3aabdee
 MAX_THUMBNAILS = 300 # on the page; the whole of it is in predictions.csv
-
-def _data_uri(content, kind): return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
 
 def _figure(draw, *arguments):
     "A figure as a data URI: `draw(*arguments, ax)` draws it."
@@ -149,13 +146,13 @@ def _figure(draw, *arguments):
     figure.tight_layout()
     file = io.BytesIO()
     figure.savefig(file, format="png"); plt.close(figure)
-    return _data_uri(file.getvalue(), "png")
+    return data_uri(file.getvalue(), "png")
 
 def _thumbnail(path, size=160):
     image, file = open_rgb(path), io.BytesIO()
     image.thumbnail((size, size))
     image.save(file, format="JPEG", quality=80)
-    return _data_uri(file.getvalue(), "jpeg")
+    return data_uri(file.getvalue(), "jpeg")
 
 def _wall(run, metrics):
     "The test paintings with truth and every model's guess, the groups taking turns."
@@ -203,7 +200,7 @@ def write_report(
     with replacing(run / "report.html") as path: path.write_text(page, encoding="utf-8")
     return run / "report.html"
 
-# %% ../nbs/41_report.ipynb #a5480cbf
+# %% ../nbs/41_report.ipynb #b4a6bba8
 def _run_name(name, profile, sheet, overrides):
     "Folder name of a run: as given, or made of what it runs."
     parts = [profile, *([Path(sheet).stem] if sheet else []), *(f"{key}={value}" for key, value in overrides.items())]
@@ -262,9 +259,9 @@ def reproduce(
     write_json(writable_folder(run) / "run.json", dict(about, paintings=str(paintings), source=source))
     done(1, f"paintings: {summary['kept']} kept, {summary['rejected']} rejected, {summary['repeated']} repeated, {summary['labelled']} labelled")
     for step, name in enumerate(EXPERIMENTS, 2):
-        notebook = next(NOTEBOOKS.glob(f"*_{name}.ipynb"))
+        notebook = find_notebook(name)
         parameters = dict(parameters_from(notebook, settings), paintings=str(paintings), out=str(run / name))
-        try: ran = run_notebook(notebook, run / name, parameters, summary["data_digest"])
+        try: ran = run_notebook(notebook, run / name, parameters)
         except NotRun as missing:
             done(step, f"{name}: not run, {missing}")
             continue

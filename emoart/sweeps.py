@@ -118,7 +118,7 @@ def checked_points(
     for point in typed: resolved_settings(notebook, point)
     return [point for i, point in enumerate(typed) if point not in typed[:i]]
 
-# %% ../nbs/43_sweeps.ipynb #bed127c7
+# %% ../nbs/43_sweeps.ipynb #f9ba655e
 SWEEPS = "sweeps" # folder below the setting `runs`
 
 def sweep_folder(
@@ -141,9 +141,7 @@ def _job(notebook, folder, point):
     "What a run server needs to know of a run."
     run = folder / "runs" / run_name(point)
     parameters = dict(point, **{"out": str(run)} if "out" in parameters_of(notebook) else {})
-    summary = Path(point.get("paintings") or "nowhere").expanduser() / "summary.json"
-    data_digest = json.loads(summary.read_text())["data_digest"] if summary.exists() else ""
-    return dict(notebook=str(notebook), folder=str(run), parameters=parameters, data_digest=data_digest, identity=identity(notebook, parameters, data_digest))
+    return dict(notebook=str(notebook), folder=str(run), parameters=parameters, identity=identity(notebook, parameters))
 
 def read_plan(
     name: str, # of the sweep
