@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'LITE0', 'CUTS', 'BATCH', 'efficientnet_lite0', 'read_pth', 'lite0_file', 'load_pth', 'trunk', 'Cut',
-           'cut_of', 'extractor', 'has_bfloat16', 'features']
+           'cut_of', 'extractor', 'has_bfloat16', 'computing_in', 'features']
 
 # %% ../nbs/22_backbones.ipynb #4fa171c8
 import difflib
@@ -225,7 +225,7 @@ def extractor(
     frozen.trainable = False
     return frozen
 
-# %% ../nbs/22_backbones.ipynb #3669089d
+# %% ../nbs/22_backbones.ipynb #2a076447
 BATCH = 8
 
 def has_bfloat16() -> bool:
@@ -235,9 +235,12 @@ def has_bfloat16() -> bool:
     return bool(re.search(r"\b(avx512_bf16|amx_bf16|bf16)\b", flags))
 
 @contextmanager
-def _precision(dtype):
-    "Keras layers made in this context compute in `dtype`."
-    if dtype not in ("float32", "bfloat16"): raise InputError(f"dtype is {dtype!r}; it can be float32 or bfloat16")
+def computing_in(
+    dtype: str, # float32, bfloat16 (weights stay in float32), or auto: bfloat16 where the processor has it
+):
+    "Context in which Keras layers are made that compute in `dtype`. Raises `InputError` for another one, and for bfloat16 where the processor lacks it."
+    if dtype == "auto": dtype = "bfloat16" if has_bfloat16() else "float32"
+    if dtype not in ("float32", "bfloat16"): raise InputError(f"dtype is {dtype!r}; it can be float32, bfloat16 or auto")
     if dtype == "bfloat16" and not has_bfloat16(): raise InputError("this processor has no bfloat16; leave dtype at float32")
     before = keras.config.dtype_policy()
     if dtype == "bfloat16": keras.config.set_dtype_policy("mixed_bfloat16")
@@ -247,7 +250,7 @@ def _precision(dtype):
 @lru_cache(maxsize=2)
 def _forward(backbone, size, weights, spatial, dtype):
     "A compiled forward pass and the digest of all that shapes its result."
-    with _precision(dtype): model = extractor(backbone, size, weights, spatial)
+    with computing_in(dtype): model = extractor(backbone, size, weights, spatial)
     digest = hashlib.sha256((ROOT / "emoart" / "backbones.py").read_bytes())
     digest.update(repr((_plain(backbone), size, spatial, dtype, keras.__version__)).encode())
     for array in model.get_weights(): digest.update(np.ascontiguousarray(array).data)

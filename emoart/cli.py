@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['app', 'Profile', 'Parameters', 'Judged', 'Limit', 'Sweeps', 'reproduce', 'clean', 'fetch', 'gallery', 'train',
-           'predict', 'explain', 'params', 'sweep', 'runs', 'main']
+           'sample', 'predict', 'explain', 'params', 'sweep', 'runs', 'main']
 
 # %% ../nbs/90_cli.ipynb #e11911ad
 import json
@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-# %% ../nbs/90_cli.ipynb #a6370b1f
+# %% ../nbs/90_cli.ipynb #a2ebe3d9
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="What emotion does a work of art evoke, and can it be learned from pixels?")
 
@@ -100,21 +100,50 @@ def gallery(
 
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="shallnet, transfer, cvfc or fusion.")],
-    out: Annotated[Path, typer.Option(help="Folder for the trained model, its card and its results.")],
-    sheet: Annotated[Path | None, typer.Option(help="Sponsor-format .xlsx or .csv.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of cleaned paintings, as emoart clean leaves it, instead of a sheet.")] = None,
+    model: Annotated[str, typer.Argument(help="Classifier: shallnet, transfer, cvfc or fusion. Generator: basicgan, gandeconv or dcgan.")],
+    out: Annotated[Path, typer.Option(help="Folder for the trained model and its results; a generator's run goes on from what it holds.")],
+    sheet: Annotated[Path | None, typer.Option(help="Sponsor-format .xlsx or .csv, for a classifier.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Folder of cleaned paintings, as emoart clean leaves it.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of pictures, for a generator.")] = None,
+    judge: Annotated[Path | None, typer.Option(help="Folder of a trained classifier that judges what a generator paints.")] = None,
     profile: Profile = "quick",
     parameter: Parameters = [],
 ):
-    "Train a model on your own paintings."
+    "Train a classifier or a generator on your own paintings."
+    from emoart.predict import GENERATORS
+    (_train_generator if model in GENERATORS else _train_classifier)(model, out, sheet, data, images, judge, profile, _overrides(parameter))
+    print(out)
+
+def _train_classifier(model, out, sheet, data, images, judge, profile, overrides):
     from emoart.evaluate import told
-    from emoart.predict import train
-    card = train(model, out, sheet, data, profile, **_overrides(parameter))
+    from emoart.predict import MODELS, train
+    from emoart.settings import InputError
+    if model in MODELS and (images or judge): raise InputError(f"--images and --judge are for generators; give the paintings of {model} either as --sheet FILE or as --data FOLDER")
+    card = train(model, out, sheet, data, profile, **overrides)
     test, majority = card["metrics"]["test"]["balanced_accuracy"], card["metrics"]["majority"]["balanced_accuracy"]
     print(f"{card['title']}: balanced accuracy {told(test)} on {card['data']['n_test']} paintings "
           f"that it has not seen, majority baseline {majority['value']:.3f}")
-    print(out)
+
+def _train_generator(model, out, sheet, data, images, judge, profile, overrides):
+    from emoart.gan_experiment import train_generator
+    from emoart.settings import InputError
+    if sheet: raise InputError(f"--sheet is for classifiers; clean it first, and give {model} the folder as --data, or any pictures as --images")
+    metrics = train_generator(model, out, images, data, profile, judge, **overrides)
+    before, after = metrics["untrained"], metrics["test"]
+    print(f"{metrics['model']}: {metrics['epochs']} epochs on {metrics['pictures']:,} pictures ({metrics['left_out']} left out); "
+          f"KID {after['kid']:.3f} ({after['kid_low']:.3f} to {after['kid_high']:.3f}), untrained {before['kid']:.3f}")
+    for doubt in metrics["warnings"]: print(doubt)
+
+@app.command()
+def sample(
+    run: Annotated[Path, typer.Argument(help="Folder of a generator's run, as emoart train leaves it.")],
+    out: Annotated[Path, typer.Option(help="Picture file for all of them, .png or .jpg.")],
+    n: Annotated[int, typer.Option("-n", min=1, max=10_000, help="Pictures to paint.")] = 64,
+    seed: Annotated[int, typer.Option(min=0, help="Of the codes; another seed, other pictures.")] = 0,
+):
+    "Let a trained generator paint."
+    from emoart.gan_training import sample
+    print(sample(run, n, out, seed))
 
 @app.command()
 def predict(

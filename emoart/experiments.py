@@ -167,7 +167,7 @@ def checked_parameters(
         except ValueError: raise InputError(f"{Path(notebook).stem}: {name} is {value!r}; it must be {manual[name].possible}") from None
     return typed
 
-# %% ../nbs/40_experiments.ipynb #badded27
+# %% ../nbs/40_experiments.ipynb #bc8f0f9a
 PLACES = ("out", "cache", "runs") # say where, not what
 
 def _sources(text, seen):
@@ -192,18 +192,23 @@ def resolved_settings(
 
 def data_digest(
     parameters: dict, # name -> value
-) -> str: # as in summary.json; empty where no folder of cleaned paintings is named
-    "Digest of the paintings that a run reads."
+) -> str: # as in summary.json, or of names, sizes and times; empty where neither cleaned paintings nor images are named
+    "Digest of the paintings or images that a run reads."
+    if parameters.get("images"):
+        from emoart.images import picture_files
+        folder = Path(parameters["images"]).expanduser()
+        facts = [(str(path.relative_to(folder)), path.stat().st_size, path.stat().st_mtime_ns) for path in picture_files(folder)]
+        return hashlib.sha256(repr(facts).encode()).hexdigest()
     summary = Path(parameters.get("paintings") or "nowhere").expanduser() / "summary.json"
     return json.loads(summary.read_text())["data_digest"] if summary.exists() else ""
 
 def identity(
     notebook: Path, # experiment notebook; its outputs do not count
-    parameters: dict, # name -> value; of `paintings` the content counts, and not the folder they lie in
+    parameters: dict, # name -> value; of `paintings` and `images` the content counts, and not the folder they lie in
 ) -> str: # 64 hexadecimal digits
     "SHA-256 of everything that a run's result depends on."
     data = data_digest(parameters)
-    places = (*PLACES, *["paintings"] * bool(data))
+    places = (*PLACES, *["paintings", "images"] * bool(data))
     what = [{name: value for name, value in content.items() if name not in places} for content in (parameters, resolved_settings(notebook, parameters))]
     cells = ["".join(cell["source"]) for cell in json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]]
     digest = hashlib.sha256(json.dumps([what, data], sort_keys=True, default=str).encode())

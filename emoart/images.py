@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'SUFFIXES', 'RESIZES', 'SAME_PICTURE', 'WORKERS', 'PER_HOST', 'GIVE_UP_AFTER', 'TIMEOUT',
-           'DEADLINE', 'check_image', 'to_rgb', 'open_rgb', 'load_image', 'load_images', 'perceptual_hash',
-           'same_pictures', 'Unusable', 'Unanswered', 'download', 'fetch_images']
+           'DEADLINE', 'check_image', 'picture_files', 'to_rgb', 'open_rgb', 'load_image', 'load_images',
+           'perceptual_hash', 'same_pictures', 'Unusable', 'Unanswered', 'download', 'fetch_images']
 
-# %% ../nbs/11_images.ipynb #f8da610e
+# %% ../nbs/11_images.ipynb #8443d22d
 import hashlib
 import io
 import sys
@@ -29,7 +29,7 @@ from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from .settings import replacing
+from .settings import InputError, replacing
 
 # %% ../nbs/11_images.ipynb #5ab2817d
 MAX_BYTES = 50 * 2**20 # of an image file
@@ -51,6 +51,18 @@ def check_image(
         raise ValueError(f"damaged image: {error}") from None
     if image.mode == "F": raise ValueError("floating point pixels have no known range")
     return image
+
+# %% ../nbs/11_images.ipynb #82500b63
+def picture_files(
+    folder: Path, # searched with all its subfolders
+) -> list: # of paths, sorted
+    "The picture files of a folder, by their suffix. Raises `InputError` where there is none."
+    folder = Path(folder).expanduser()
+    if not folder.is_dir(): raise InputError(f"{folder} is no folder; name one that holds pictures")
+    suffixes = {*SUFFIXES.values(), ".jpeg", ".tiff"}
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes and not path.name.startswith("."))
+    if not files: raise InputError(f"{folder} holds no pictures; it needs files that end in {', '.join(sorted(suffixes))}")
+    return files
 
 # %% ../nbs/11_images.ipynb #e92cafc1
 def to_rgb(

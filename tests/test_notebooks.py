@@ -9,7 +9,8 @@ from papermill.exceptions import PapermillExecutionError
 
 from emoart.settings import NOTEBOOKS
 
-EXPERIMENTS = ["21_shallnet", "23_transfer", "24_faithfulness", "25_cvfc", "26_fusion", "28_comparison"]
+GENERATORS = ["31_basicgan", "32_gandeconv", "33_dcgan"]
+EXPERIMENTS = ["21_shallnet", "23_transfer", "24_faithfulness", "25_cvfc", "26_fusion", "28_comparison", *GENERATORS]
 CHAPTERS = sorted({p.stem for p in NOTEBOOKS.glob("*.ipynb")} - set(EXPERIMENTS))
 
 
@@ -71,6 +72,16 @@ def test_a_comparison_records_what_it_did(smoke_gallery, tmp_path):
     accuracy = scores[(scores.model == "CV+FC") & (scores.metric == "accuracy")].value.item()
     assert accuracy == pytest.approx(np.mean([(p.argmax(1) == run["truth"]).mean() for p in run["CV+FC"]]))
     assert {(a, b) for a, b in zip(tests.a, tests.b)} == {("transfer", "CV+FC"), ("average", "CV+FC"), ("average", "transfer"), ("CV+FC", "CV+logistic")}
+
+
+@pytest.mark.parametrize("stem", GENERATORS)
+def test_a_generator_records_what_it_did(stem, smoke_gallery, tmp_path):
+    execute(stem, tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), gan_augmented=1, gan_spectral_norm=1)
+    metrics, history = json.loads((tmp_path / "metrics.json").read_text()), pd.read_json(tmp_path / "history.jsonl", lines=True)
+    assert list(history.epoch) == [0, 1, 2, 3, 4] and list(history.dropna(subset="kid").epoch) == [0, 2, 4]
+    assert metrics["test"]["kid_low"] <= metrics["test"]["kid"] <= metrics["test"]["kid_high"] and metrics["test"]["kid"] == history.kid.iloc[-1]
+    assert 0 <= metrics["test"]["precision"] <= 1 and metrics["size"] == 32 and (tmp_path / "training.gif").exists()
+    assert len(list((tmp_path / "samples").iterdir())) == 3 and (tmp_path / "generator.keras").exists()
 
 
 @pytest.mark.parametrize("parameters, sentence", [
