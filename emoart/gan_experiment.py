@@ -25,11 +25,11 @@ from .gan_training import iterations, read_pictures, train_gan
 from .images import picture_files
 from .settings import SETTINGS, InputError, Settings, load_settings, replacing, writable_folder, write_json
 
-# %% ../nbs/30_gan_experiment.ipynb #58ee6fda
+# %% ../nbs/30_gan_experiment.ipynb #dbcd2a11
 def files_of(
     settings: Settings, # genre, and the gallery where nothing is named
-    images: str = "", # folder of pictures
-    paintings: str = "", # folder of cleaned paintings
+    images: Path = "", # folder of pictures
+    paintings: Path = "", # folder of cleaned paintings
 ) -> list: # of paths
     "The picture files of an experiment. Raises `InputError` where there are none."
     if images: return picture_files(images)
@@ -149,7 +149,7 @@ def arithmetic(
     "Mean of the one less mean of the other, added to a third (Radford et al. 2015, section 6.3.2)."
     return np.clip(to + plus.mean(0) - minus.mean(0), -1, 1)
 
-# %% ../nbs/30_gan_experiment.ipynb #64b30b1c
+# %% ../nbs/30_gan_experiment.ipynb #55efae0e
 def train_generator(
     model: str, # basicgan, gandeconv or dcgan
     out: Path, # folder for the generator and what its experiment leaves
@@ -162,7 +162,9 @@ def train_generator(
     "Train a generator on a user's pictures. Raises `InputError` for bad input, `RunError` where the costs diverge or anything else fails."
     from emoart.experiments import find_notebook, parameters_from, run_notebook
     if (images is None) == (data is None): raise InputError("give the pictures either as --images FOLDER or as --data FOLDER")
-    settings, out = load_settings(profile, **overrides), writable_folder(out)
+    settings = load_settings(profile, **overrides)
+    files_of(settings, images or "", data or "") # says what is wrong before anything starts
+    out = writable_folder(out)
     given = {name: str(Path(folder).expanduser().absolute()) for name, folder in (("images", images), ("paintings", data), ("judge", judge)) if folder is not None}
     notebook = find_notebook(model)
     run_notebook(notebook, out, {**parameters_from(notebook, settings), **given, "out": str(out)})
