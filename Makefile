@@ -41,8 +41,11 @@ readme: setup ## README.md and its pictures from nbs/index.ipynb (into another f
 		--TagRemovePreprocessor.remove_cell_tags=remove-cell --TagRemovePreprocessor.remove_cell_tags=docs-only --TagRemovePreprocessor.remove_input_tags=remove-input
 	sed -i.bak 's/!\[jpeg\]/![A wall of synthetic paintings]/; s#](\([0-9][0-9]_\)#](nbs/\1#g' $(README)/README.md && rm $(README)/README.md.bak
 
-docs: setup ## the notebooks as a site in _docs, as they were last run
-	$(BIN)/sphinx-build -W --keep-going --quiet nbs _docs
+DOCS := _docs
+docs: setup ## the notebooks as a site in _docs, as they were last run (into another folder with DOCS=FOLDER)
+	rm -rf $(DOCS) _proc
+	$(BIN)/python -c "from emoart.docsite import write_site; write_site()"
+	$(BIN)/sphinx-build -W --keep-going --quiet --jobs auto _proc $(DOCS)
 
 COMPARE := $(BIN)/papermill --no-progress-bar --log-level ERROR nbs/28_comparison.ipynb
 results: setup ## reports/quick.csv and planted.csv: the quick profile on galleries with the dials in several positions

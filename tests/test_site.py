@@ -1,0 +1,210 @@
+"The site: it builds without a warning, its links lead somewhere, its HTML is valid, and a browser finds nothing wrong with any page."
+import ast
+import functools
+import http.server
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from urllib.parse import unquote, urldefrag
+
+import pytest
+from bs4 import BeautifulSoup
+from conftest import CHROMIUM
+from justhtml import JustHTML
+
+from emoart.settings import NOTEBOOKS, ROOT, SETTINGS
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    "The site of a copy of the notebooks, with one more that nobody claims and a table, both with a hostile title."
+    folder = tmp_path_factory.mktemp("site")
+    shutil.copytree(NOTEBOOKS, folder / "nbs", ignore=shutil.ignore_patterns(".*"))
+    (folder / "reports").mkdir()
+    for path in [*ROOT.glob("reports/*.csv"), *ROOT.glob("reports/*.json"), ROOT / "reports" / "README.md"]: shutil.copy(path, folder / "reports")
+    (folder / "reports" / "hostile.csv").write_text(f"model,accuracy,low,high,majority\n{HOSTILE},0.5,0.4,0.6,0.3\nother,0.5,0.4,0.6,0.3\n")
+    (folder / "reports" / "bench.json").write_text(json.dumps([dict(what=HOSTILE, seconds=1.5)]))
+    code = dict(cell_type="code", id="b", metadata={}, execution_count=None, source="title", outputs=[
+        dict(output_type="stream", name="stdout", text=HOSTILE), dict(output_type="execute_result", execution_count=None, metadata={}, data={"text/plain": repr(HOSTILE)})])
+    said = dict(cell_type="markdown", id="a", metadata={}, source="# Ninety-nine\n\n> Nobody claims it.\n\nA painting.")
+    (folder / "nbs" / "99_unclaimed.ipynb").write_text(json.dumps(dict(cells=[said, code], metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), nbformat=4, nbformat_minor=5)))
+    write = "from pathlib import Path; from emoart.docsite import write_site; write_site(Path('proc'), notebooks=Path('nbs').absolute(), reports=Path('reports').absolute())"
+    subprocess.run([sys.executable, "-c", write], cwd=folder, check=True)
+    built = subprocess.run([Path(sys.executable).with_name("sphinx-build"), "-W", "--keep-going", "--quiet", "proc", "html"], cwd=folder, capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return folder / "html"
+
+
+@pytest.fixture(scope="session")
+def pages(site):
+    "Path below the site -> its HTML, parsed."
+    return {str(path.relative_to(site)): BeautifulSoup(path.read_text(), "html.parser") for path in sorted(site.rglob("*.html")) if path.relative_to(site).parts[0] != "_static"}
+
+
+def test_every_notebook_module_command_setting_and_table_has_its_page(site, pages):
+    for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
+        page = pages[f"{path.stem}.html"]
+        assert page.select_one(".rerun").find(string=lambda text: f"nbs/{path.name}" in text), f"{path.stem} does not say where it comes from"
+        assert f"nbs/{path.name}" in page.select_one(".rerun pre").text, f"{path.stem} does not say how to run it again"
+    for path in (ROOT / "emoart").glob("[a-z]*.py"):
+        titles = {heading.get("id") for heading in pages[f"reference/api/{path.stem}.html"].select("section, span[id]")}
+        defined = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_") and not node.decorator_list]
+        missing = [name for name in defined if f"emoart-{path.stem}-{name}".lower().replace("_", "-") not in titles]
+        assert not missing, f"{path.stem}: {missing}"
+    settings = pages["reference/settings.html"].text
+    assert [name for name in list(SETTINGS)[1:] if name not in settings] == []
+    for path in ROOT.glob("reports/*.csv"): assert path.read_text().splitlines()[-1].split(",")[0] and f"results/{path.stem}.html" in pages
+    assert "read/more.html" in pages and "Ninety-nine" in pages["read/more.html"].text
+
+
+def test_directives_are_carried_out(pages):
+    "A chapter shows prose, checks and pictures; exported sources are folded, exported imports and settings of nbdev are gone."
+    page = pages["25_cvfc.html"]
+    assert page.select("details.above-input") or page.select("details.hide")
+    assert "default_exp" not in page.text and "#| export" not in page.text
+    assert page.h1.text.startswith("CV+FC") and page.select("math") and page.select_one('a[href*="reference/api/cvfc.html#emoart-cvfc-"]')
+    assert pages["24_attribution.html"].select_one('a[href="reference/references.html#selvaraju2017"], a[href*="references.html#id"]')
+    rows = [[cell.text.strip() for cell in row.select("td")] for row in pages["reference/api/cvfc.html"].select("#emoart-cvfc-brightness ~ table tr, section:has(#emoart-cvfc-brightness) tr, #brightness tr")]
+    assert ["image", "np.ndarray", "(height, width, 3) uint8 RGB"] in rows
+
+
+def test_links_lead_somewhere(pages, site):
+    ids = {name: {element["id"] for element in page.select("[id]")} | {element["name"] for element in page.select("a[name]")} for name, page in pages.items()}
+    broken, n = [], 0
+    for name, page in pages.items():
+        if name == "search.html": continue
+        for element in page.select("[href], [src]"):
+            address, fragment = urldefrag(element.get("href") or element.get("src"))
+            if re.match(r"[a-z]+:", address):
+                if not re.match(r"(https://|mailto:|data:)", address): broken.append((name, address))
+                continue
+            n += 1
+            target = (site / name).parent / unquote(address.split("?")[0]) if address else site / name
+            target = target / "index.html" if target.is_dir() else target
+            if not target.exists(): broken.append((name, address))
+            elif fragment and target.suffix == ".html" and unquote(fragment) not in ids[str(target.resolve().relative_to(site.resolve()))]: broken.append((name, f"{address}#{fragment}"))
+    assert n > 3000
+    assert broken == []
+
+
+def test_html_is_valid(pages, site):
+    "No parse error of the HTML standard, no id twice, no picture without a description."
+    for name, page in pages.items():
+        errors = [str(error) for error in JustHTML((site / name).read_text(), collect_errors=True).errors]
+        assert errors == [], f"{name}: {errors[:5]}"
+        ids = [element["id"] for element in page.select("[id]")]
+        assert len(ids) == len(set(ids)), f"{name}: {[i for i in set(ids) if ids.count(i) > 1]}"
+        assert [image for image in page.select("img") if not image.get("alt", "").strip()] == [], name
+        assert page.title.text and page.html["lang"] == "en" and len(page.select("article h1")) == (name != "search.html"), name
+
+
+def test_a_hostile_title_is_shown_as_it_is(pages):
+    for name in ("99_unclaimed.html", "results/hostile.html", "results/bench.html"):
+        assert HOSTILE in pages[name].select_one("article").text, name
+        assert not [script for script in pages[name].select("script") if "alert(1)" in script.text], name
+
+
+def test_a_hostile_title_on_the_pages_of_runs():
+    from emoart.explain import PAGE as explanation
+    from emoart.report import PAGE as report
+    from emoart.sweeppage import PAGE as sweep
+    painting = dict(title=HOSTILE, artist=HOSTILE, thumbnail="data:,", truth="mixed", colour="#000", guesses=[], name=HOSTILE, picture="data:,", overlay="data:,", unit="mixed", probabilities={})
+    drawn = [report.render(name=HOSTILE, source=HOSTILE, wall=[painting], settings={}, environment={}, summary={}, rejects=[dict(row=1, title=HOSTILE, reason="", detail=HOSTILE)]),
+             explanation.render(name=HOSTILE, model=HOSTILE, pictures=[painting]),
+             sweep.render(name=HOSTILE, notebook=HOSTILE, measure=HOSTILE, n=1, n_finished=1, columns=[HOSTILE], rows=[dict(run=HOSTILE, cells=[dict(value=HOSTILE, text=HOSTILE)])])]
+    for page in drawn:
+        parsed = BeautifulSoup(page, "html.parser")
+        assert HOSTILE in parsed.body.text and not [script for script in parsed.select("script") if "alert(1)" in script.text]
+
+
+def test_commands_of_the_guides_are_commands(site):
+    "Every `emoart` line of the guides is one that the command line understands."
+    import typer.main
+
+    from emoart.cli import app
+    commands, n = typer.main.get_command(app).commands, 0
+    for path in [*NOTEBOOKS.glob("r*/*.md"), ROOT / "README.md"]:
+        for line in re.findall(r"^\.venv/bin/emoart (.*)", path.read_text(), re.M):
+            name, *arguments = shlex.split(line, comments=True)
+            commands[name].make_context(name, arguments)
+            n += 1
+    assert n > 15
+
+
+ONCE = """() => { // of each kind of text, told by the tags and classes around it, one example stays on the page: the others have the same colours
+  const kind = e => e === document.body ? '' : `${kind(e.parentElement)} ${e.tagName}.${e.getAttribute('class')}.${e.getAttribute('style')}.${e.tagName === 'TR' ? e.rowIndex % 2 : ''}`
+  const seen = new Set()
+  for (const e of [...document.body.querySelectorAll('*')].reverse()) { // children before their parents
+    if (e.children.length) continue
+    const k = kind(e)
+    e.textContent.trim() && !seen.has(k) ? seen.add(k) : e.remove()
+  }
+}"""
+CONTRAST = "() => axe.run(document, { runOnly: ['color-contrast'], resultTypes: ['violations', 'passes'] }).then(({ violations, passes }) => ({ violations, n: passes.flatMap(rule => rule.nodes).length }))"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    "Chromium, driven by Playwright."
+    if not CHROMIUM: pytest.skip("there is no Chromium on this machine, so no page was opened in a browser")
+    from playwright.sync_api import sync_playwright
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="session")
+def address(site):
+    "Where the site is served."
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *arguments): pass
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=site))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/"
+    server.shutdown()
+
+
+def test_every_page_in_a_browser(browser, address, pages):
+    "On a phone: no console message, nothing asked of the network, nothing scrolls sideways, and axe-core finds the contrast of every kind of text enough in both themes."
+    from axe_playwright_python.base import AXE_SCRIPT
+    found, said, n = [], [], 0
+    page = browser.new_page(viewport=dict(width=390, height=500), color_scheme="light", reduced_motion="reduce")
+    page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.on("request", lambda request: None if request.url.startswith((address, "data:")) else said.append(f"asks for {request.url}"))
+    wide = {next(name for name in pages if name.startswith(kind)) for kind in ("index", "25_", "read/", "run/", "reference/api/", "reference/cli", "reference/settings", "results/", "search")} # at a desk as well
+    for name in pages:
+        page.goto(address + name)
+        width = page.evaluate("document.documentElement.scrollWidth")
+        if width > 390: found.append((name, f"{width} pixels wide on a phone of 390"))
+        page.add_style_tag(content="* { transition: none !important }")
+        if name in wide: page.set_viewport_size(dict(width=1280, height=900))
+        page.evaluate(ONCE)
+        page.evaluate(AXE_SCRIPT)
+        for theme in ("light", "dark"):
+            page.evaluate("theme => Object.assign(document.documentElement.dataset, { theme, mode: theme })", theme)
+            result = page.evaluate(CONTRAST)
+            n += result["n"]
+            found += [(name, theme, node["html"][:120], node["failureSummary"][:200]) for v in result["violations"] for node in v["nodes"][:3]]
+        if name in wide: page.set_viewport_size(dict(width=390, height=500))
+        found += [(name, "console", text) for text in said]
+        said.clear()
+    page.close()
+    print(f"{len(pages)} pages, each in two themes, {n} kinds of text")
+    assert found == [] and n > 20 * len(pages)
+
+
+def test_search_finds_grad_cam(browser, address):
+    page = browser.new_page()
+    page.goto(f"{address}search.html?q=Grad-CAM")
+    page.wait_for_selector("#search-results li a", timeout=20_000)
+    assert "What the model sees" in page.inner_text("#search-results")
+    page.close()
