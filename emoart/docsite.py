@@ -9,9 +9,8 @@ __all__ = ['DOORS', 'GLANCE', 'Symbol', 'read_symbols', 'plain', 'markdown_table
            'Part', 'read_part', 'assign', 'toctree', 'glance', 'front_page', 'site_pages', 'write_site',
            'CitationStyle', 'mathml', 'setup']
 
-# %% ../nbs/45_docsite.ipynb #f19d9f3b
+# %% ../nbs/45_docsite.ipynb #036eda53
 import ast
-import base64
 import hashlib
 import html
 import io
@@ -505,7 +504,7 @@ def front_page(
     doors = [f"- [**{name}**]({page}.md)<br>{what}" for name, page, what in DOORS]
     return "\n\n".join([*said, "## Results at a glance", glance(reports), "## Where to go from here\n", "{.doors}\n" + "\n".join(doors)]) + "\n"
 
-# %% ../nbs/45_docsite.ipynb #ba252ff0
+# %% ../nbs/45_docsite.ipynb #8531966a
 def _module_page(chapter, symbols):
     "The reference of one module."
     module = f"emoart.{chapter.module}"
@@ -545,13 +544,13 @@ def site_pages(
     said, files = described_results(reports), sorted([*reports.glob("*.csv"), *reports.glob("*.json")])
     for path in files: pages |= {f"results/{path.stem}.md": link_symbols(result_page(path, said.get(path.name, "")), links), f"results/{path.name}": path.read_bytes()}
     pages["results/index.md"] = ("# Results\n\nThe small tables that are committed with the repository. Each page has the command that writes the table, the commit that changed it last, a drawing, and all of its rows. "
-                                 f"What they mean is argued in [Findings](/29_findings.ipynb) and [The audit](/42_audit.ipynb).\n\n" +
+                                 "What they mean is argued in [Findings](/29_findings.ipynb) and [The audit](/42_audit.ipynb).\n\n" +
                                  markdown_table([(f"[{path.stem.replace('_', ' ').capitalize()}]({path.stem}.md)", said.get(path.name, "")) for path in files], "table", "") + f"\n\n{toctree([f'results/{path.stem}' for path in files])}\n")
     order = {folder: [part.name for part in found if f"{part.name}.md" in pages] for folder, found in parts.items()}
     trees = [toctree(order["read"] + ["read/more"] * ("more" in placed), "Read"), toctree(order["run"], "Run"), toctree(["reference/api", "reference/cli", "reference/settings", *order["reference"], "reference/references"], "Reference"),
              toctree(["results/index"], "Results")]
     pages["index.md"] = front_page(notebooks / "index.ipynb", reports) + "\n" + "\n\n".join(trees) + "\n"
-    for path in [notebooks / "conf.py", notebooks / "references.bib", *(notebooks / "_static").iterdir()]: pages[str(path.relative_to(notebooks))] = path.read_bytes()
+    for path in [notebooks / "conf.py", notebooks / "references.bib", *notebooks.glob("_static/*"), *notebooks.glob("_templates/*")]: pages[str(path.relative_to(notebooks))] = path.read_bytes()
     pages["_static/look.css"] = f'html {{ {variables("light")} }}\nhtml[data-theme="dark"] {{ {variables("dark")} }}\n{LOOK}'
     return pages
 

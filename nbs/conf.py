@@ -18,6 +18,7 @@ html_theme_options = {"show_toc_level": 2, "show_navbar_depth": 1, "navigation_w
                       "extra_footer": "<p>Apache-2.0. Every page is made from the notebooks and tables of the repository.</p>", "pygments_light_style": "a11y-high-contrast-light", "pygments_dark_style": "a11y-high-contrast-dark"}
 html_context = {"default_mode": "auto"} # light or dark as the reader's system is, until the reader says otherwise
 html_favicon = "_static/favicon.svg"
+templates_path = ["_templates"]
 html_static_path = ["_static"]
 html_css_files = ["look.css", "site.css"]
 html_show_sphinx = html_use_index = False

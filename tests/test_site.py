@@ -208,3 +208,16 @@ def test_search_finds_grad_cam(browser, address):
     page.wait_for_selector("#search-results li a", timeout=20_000)
     assert "What the model sees" in page.inner_text("#search-results")
     page.close()
+
+
+def test_the_menus_open_on_a_phone_and_the_theme_can_be_chosen(browser, address):
+    page = browser.new_page(viewport=dict(width=390, height=844), reduced_motion="reduce")
+    page.goto(f"{address}25_cvfc.html")
+    for menu, inside in (("primary", "Your own spreadsheet"), ("secondary", "Texture")):
+        page.click(f".{menu}-toggle:visible")
+        page.wait_for_selector(f"#pst-{menu}-sidebar-modal[open] >> text={inside}", timeout=5000)
+        page.keyboard.press("Escape")
+    page.click(".theme-switch-button:visible")
+    page.click("text=Dark")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.close()
