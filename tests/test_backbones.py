@@ -180,4 +180,4 @@ def test_bfloat16_only_where_the_processor_has_it(pictures, tmp_path, monkeypatc
         assert keras.config.dtype_policy().name == "float32"
     monkeypatch.setattr(backbones, "has_bfloat16", lambda: False)
     with pytest.raises(InputError, match="no bfloat16"): features(pictures[:1], size=80, cache=tmp_path, dtype="bfloat16")
-    with pytest.raises(InputError, match="float32 or bfloat16"): features(pictures[:1], size=80, cache=tmp_path, dtype="float16")
+    with pytest.raises(InputError, match="float32, bfloat16 or auto"): features(pictures[:1], size=80, cache=tmp_path, dtype="float16")
