@@ -38,14 +38,13 @@ readme: setup ## README.md and its pictures from nbs/index.ipynb (into another f
 	rm -rf $(README)/reports/readme
 	$(BIN)/jupyter nbconvert --log-level=ERROR --to markdown nbs/index.ipynb --output-dir $(README) --output README \
 		--NbConvertApp.output_files_dir=reports/readme --TagRemovePreprocessor.enabled=True \
-		--TagRemovePreprocessor.remove_cell_tags=remove-cell --TagRemovePreprocessor.remove_cell_tags=docs-only --TagRemovePreprocessor.remove_input_tags=remove-input
+		--TagRemovePreprocessor.remove_cell_tags=remove-cell --TagRemovePreprocessor.remove_input_tags=remove-input
 	sed -i.bak 's/!\[jpeg\]/![A wall of synthetic paintings]/; s#](\([0-9][0-9]_\)#](nbs/\1#g' $(README)/README.md && rm $(README)/README.md.bak
 
-DOCS := _docs
-docs: setup ## the notebooks as a site in _docs, as they were last run (into another folder with DOCS=FOLDER)
-	rm -rf $(DOCS) _proc
+docs: setup ## the notebooks as a site in _docs, as they were last run
+	rm -rf _docs _proc
 	$(BIN)/python -c "from emoart.docsite import write_site; write_site()"
-	$(BIN)/sphinx-build -W --keep-going --quiet --jobs auto _proc $(DOCS)
+	$(BIN)/sphinx-build -W --keep-going --quiet --jobs auto _proc _docs
 
 COMPARE := $(BIN)/papermill --no-progress-bar --log-level ERROR nbs/28_comparison.ipynb
 results: setup ## reports/quick.csv and planted.csv: the quick profile on galleries with the dials in several positions
