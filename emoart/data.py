@@ -128,20 +128,28 @@ def read_sheet(
     if sheet.empty: raise InputError(f"{path.name} has a heading and no rows; it needs one row a painting")
     return sheet.reset_index(drop=True)
 
-# %% ../nbs/12_data.ipynb #ff7badc6
+# %% ../nbs/12_data.ipynb #53118624
 def _folded(text):
     "One line of composed Unicode without control characters and surplus white space."
-    text = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in text)
+    if not text.isprintable(): text = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in text)
     return " ".join(unicodedata.normalize("NFC", text).split())
 
-def _unusable(painting):
+def _of_each(column, function):
+    "A function of every cell of a column, called once for each different one."
+    codes, texts = column.factorize()
+    return pd.Series([function(text) for text in texts.tolist()]).take(codes).set_axis(column.index)
+
+_PLAIN_ADDRESS = re.compile(r"https?://[!-Z\\^-~]*") # printable ASCII without the brackets that stand around a number in place of a server's name
+
+def _unusable(title, url, bad_share):
     "Why a row cannot become a painting: (reason, detail), or None."
-    if not painting.title: return "no title", ""
-    if not painting.url: return "no image address", ""
-    try: scheme = urlsplit(painting.url).scheme
-    except ValueError as error: return "address cannot be read", f"{painting.url}: {error}"
-    if scheme not in ("", "http", "https"): return "address is not http or https", painting.url
-    if painting.bad_share: return "a share is not a number from 0 to 1", painting.bad_share
+    if not title: return "no title", ""
+    if not url: return "no image address", ""
+    if not _PLAIN_ADDRESS.fullmatch(url):
+        try: scheme = urlsplit(url).scheme
+        except ValueError as error: return "address cannot be read", f"{url}: {error}"
+        if scheme not in ("", "http", "https"): return "address is not http or https", url
+    if bad_share: return "a share is not a number from 0 to 1", bad_share
 
 def _shares(paintings):
     "Shares as numbers, NaN where a cell is empty or holds something else; one column a word."
@@ -184,26 +192,27 @@ def tidy(
 ) -> tuple: # paintings and rejects, two frames; every row of the sheet is in one of them
     "Fold the texts, group the emotions, and set aside what is unusable or repeated (thesis, section 3.2 and Annex A)."
     paintings = sheet.copy()
-    for column in dict.fromkeys(HEADINGS.values()): paintings[column] = paintings[column].map(_folded)
+    for column in dict.fromkeys(HEADINGS.values()): paintings[column] = _of_each(paintings[column], _folded)
     paintings["style"] = paintings["style"].str.title()
     paintings["genre"] = paintings.genre.str.lower().str.replace("_", " ")
     paintings["split"] = paintings.split.str.lower()
-    paintings["group"] = paintings.emotion.map(group_of)
+    paintings["group"] = _of_each(paintings.emotion, group_of)
     shares = _shares(paintings)
     if len(shares.columns): _label_by_shares(paintings)
     bad = ~shares.apply(lambda share: share.between(0, 1)) & (paintings[[f"share_{word}" for word in shares]] != "").to_numpy()
     paintings["bad_share"] = [", ".join(f"{word}: {row[f'share_{word}']}" for word in shares.columns[wrong]) for wrong, (_, row) in
                               zip(bad.to_numpy(), paintings.iterrows())] if bad.any(axis=None) else ""
-    paintings["id"] = [painting_id(p.title, p.artist, p.url) for p in paintings.itertuples()]
-    paintings["base64_title"] = [base64.urlsafe_b64encode(title.encode()).decode() for title in paintings.title]
+    titles, urls, emotions = (paintings[column].tolist() for column in ("title", "url", "emotion"))
+    paintings["id"] = [painting_id(*texts) for texts in zip(titles, paintings.artist.tolist(), urls)]
+    paintings["base64_title"] = [base64.urlsafe_b64encode(title.encode()).decode() for title in titles]
     verdicts, first = [], {}
-    for painting in paintings.itertuples():
-        verdict = _unusable(painting)
+    for title, url, bad_share, number, emotion, id in zip(titles, urls, paintings.bad_share.tolist(), paintings.row.tolist(), emotions, paintings.id.tolist()):
+        verdict = _unusable(title, url, bad_share)
         if verdict is None:
-            row, emotion = first.setdefault(painting.id, (painting.row, painting.emotion))
-            if row != painting.row:
-                differs = f", which says {emotion or 'nothing'}; this one says {painting.emotion or 'nothing'}"
-                verdict = "repeated row", f"as row {row}" + differs * (canonical(emotion) != canonical(painting.emotion))
+            row, stands = first.setdefault(id, (number, emotion))
+            if row != number:
+                differs = f", which says {stands or 'nothing'}; this one says {emotion or 'nothing'}"
+                verdict = "repeated row", f"as row {row}" + differs * (canonical(stands) != canonical(emotion))
         verdicts.append(verdict)
     good = np.array([verdict is None for verdict in verdicts])
     rejects = paintings.loc[~good, ["row", "title"]]
