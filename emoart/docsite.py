@@ -174,7 +174,7 @@ def cite(
     for key, pattern in patterns: pieces[::2] = [pattern.sub(lambda found: cited(key, found[0]), piece) for piece in pieces[::2]]
     return "".join(pieces)
 
-# %% ../nbs/45_docsite.ipynb #2163813f
+# %% ../nbs/45_docsite.ipynb #706c47e0
 @dataclass(frozen=True)
 class Chapter:
     "A notebook, as far as the site has to know it."
@@ -182,7 +182,7 @@ class Chapter:
     title: str
     summary: str # Markdown
     module: str # that it exports, such as cvfc; empty for none
-    parameters: bool # whether papermill can set some
+    parameters: bool # whether papermill can set some, the profile among them
 
     @property
     def number(self) -> int:
@@ -201,7 +201,7 @@ def read_chapter(
     summary = " ".join(line[2:].strip() for line in re.search(r"(?:^> .*\n?)+", said, re.M)[0].splitlines())
     summary = re.sub(r"\]\((?=\w+\.ipynb)", "](/", summary) # it is shown in other folders too
     module = re.search(r"#\|\s*default_exp (\w+)", "\n".join(map(_source, cells)))
-    return Chapter(path, title, summary, module[1] if module else "", any("parameters" in cell["metadata"].get("tags", []) for cell in cells))
+    return Chapter(path, title, summary, module[1] if module else "", any("parameters" in cell["metadata"].get("tags", []) and "profile" in _source(cell) for cell in cells))
 
 def rerun_command(
     chapter: Chapter,

@@ -13,6 +13,7 @@ from PIL import Image
 
 from emoart.backbones import computing_in, has_bfloat16
 from emoart.backend import keras, tf
+from emoart.bench import published_step
 from emoart.dcgan import dcgan_discriminator, dcgan_generator
 from emoart.gan import GAN, LOSSES, PENALTY
 from emoart.gan_quality import fid, kid, warnings_of
@@ -214,24 +215,6 @@ def test_bad_input_is_one_sentence(emoart, tmp_path, command, words):
     (tmp_path / "empty").mkdir()
     places = {"OUT": str(tmp_path / "out"), "EMPTY": str(tmp_path / "empty"), "OUT/a.png": str(tmp_path / "out" / "a.png")}
     assert_one_sentence(emoart(*(places.get(word, word) for word in command)), *words)
-
-
-def published_step(generator, discriminator):
-    "The train_step of keras.io's DCGAN example, on any two networks."
-    g_optimizer, d_optimizer = (keras.optimizers.Adam(2e-4, beta_1=0.5) for _ in range(2))
-    cost = keras.losses.BinaryCrossentropy(from_logits=True)
-    @tf.function
-    def step(real):
-        n = tf.shape(real)[0]
-        made = generator(tf.random.normal((n, 100)))
-        labels = tf.concat([tf.ones((n, 1)), tf.zeros((n, 1))], 0)
-        labels += 0.05 * tf.random.uniform(tf.shape(labels))
-        with tf.GradientTape() as tape: d_loss = cost(labels, discriminator(tf.concat([made, real], 0), training=True))
-        d_optimizer.apply_gradients(zip(tape.gradient(d_loss, discriminator.trainable_weights), discriminator.trainable_weights))
-        with tf.GradientTape() as tape: g_loss = cost(tf.zeros((n, 1)), discriminator(generator(tf.random.normal((n, 100)), training=True), training=True))
-        g_optimizer.apply_gradients(zip(tape.gradient(g_loss, generator.trainable_weights), generator.trainable_weights))
-        return d_loss, g_loss
-    return step
 
 
 def test_a_step_is_cheaper_than_the_published_one():

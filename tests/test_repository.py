@@ -47,7 +47,7 @@ def test_notebooks_are_clean(copy):
 
 def test_cleaning_keeps_the_parameters_tag(copy):
     before = parameter_cells(NOTEBOOKS)
-    assert set(before) == {f"{stem}.ipynb" for stem in ("14_persons", "21_shallnet", "23_transfer", "24_faithfulness", "25_cvfc", "26_fusion", "28_comparison", "31_basicgan", "32_gandeconv", "33_dcgan")} and set(before.values()) == {1}
+    assert set(before) == {f"{stem}.ipynb" for stem in ("14_persons", "21_shallnet", "23_transfer", "24_faithfulness", "25_cvfc", "26_fusion", "28_comparison", "31_basicgan", "32_gandeconv", "33_dcgan", "46_bench")} and set(before.values()) == {1}
     nbdev("clean", copy)
     assert parameter_cells(copy / "nbs") == before
     project = copy / "pyproject.toml"
