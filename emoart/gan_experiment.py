@@ -6,7 +6,7 @@
 __all__ = ['files_of', 'results_folder', 'make_gan', 'run_gan', 'plot_game', 'plot_neighbours', 'plot_means', 'between_codes',
            'arithmetic', 'train_generator']
 
-# %% ../nbs/30_gan_experiment.ipynb #e2b24ac8
+# %% ../nbs/30_gan_experiment.ipynb #805f387c
 import json
 import shutil
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from .backbones import computing_in
 from .backend import seed_everything
 from .data import cleaned_gallery, read_paintings
 from .gan import GAN, opponent
-from .gan_quality import Yardstick, face_contrast, judged, nearest, seen, warnings_of
+from .gan_quality import Yardstick, alike, face_contrast, judged, nearest, seen, warnings_of
 from .gan_training import iterations, read_pictures, train_gan
 from .images import picture_files
 from .settings import SETTINGS, InputError, Settings, load_settings, replacing, writable_folder, write_json
@@ -88,7 +88,7 @@ def run_gan(
     write_json(out / "metrics.json", metrics)
     return metrics
 
-# %% ../nbs/30_gan_experiment.ipynb #3f0b2469
+# %% ../nbs/30_gan_experiment.ipynb #802843cf
 def plot_game(
     history: pd.DataFrame, # from `read_game`
 ):
@@ -113,7 +113,7 @@ def plot_neighbours(
     n: int = 8, # pairs
 ):
     "Generated pictures, and below each the real one that is most like it."
-    which, _ = nearest(seen(real), seen(made))
+    which, _ = nearest(*alike(seen(real), seen(made)))
     fig, axes = plt.subplots(2, n, figsize=(n, 2.2), dpi=72)
     for (top, bottom), picture, i in zip(axes.T, made, which):
         top.imshow(picture); bottom.imshow(real[i]); top.axis("off"); bottom.axis("off")

@@ -7,11 +7,12 @@ import papermill
 import pytest
 from papermill.exceptions import PapermillExecutionError
 
+from emoart.portraits import gather
 from emoart.settings import NOTEBOOKS
 
 GENERATORS = ["31_basicgan", "32_gandeconv", "33_dcgan"]
 EXPERIMENTS = ["21_shallnet", "23_transfer", "24_faithfulness", "25_cvfc", "26_fusion", "28_comparison", *GENERATORS]
-CHAPTERS = sorted({p.stem for p in NOTEBOOKS.glob("*.ipynb")} - set(EXPERIMENTS))
+CHAPTERS = sorted({p.stem for p in NOTEBOOKS.glob("*.ipynb")} - {*EXPERIMENTS, "46_bench"}) # test_bench.py runs that one
 
 
 def execute(stem, folder, **parameters):
@@ -76,12 +77,16 @@ def test_a_comparison_records_what_it_did(smoke_gallery, tmp_path):
 
 @pytest.mark.parametrize("stem", GENERATORS)
 def test_a_generator_records_what_it_did(stem, smoke_gallery, tmp_path):
-    execute(stem, tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), gan_augmented=1, gan_spectral_norm=1)
-    metrics, history = json.loads((tmp_path / "metrics.json").read_text()), pd.read_json(tmp_path / "history.jsonl", lines=True)
+    run, kept = tmp_path / "runs" / stem[3:], tmp_path / "kept"
+    execute(stem, tmp_path, paintings=str(smoke_gallery), out=str(run), gan_augmented=1, gan_spectral_norm=1)
+    metrics, history = json.loads((run / "metrics.json").read_text()), pd.read_json(run / "history.jsonl", lines=True)
     assert list(history.epoch) == [0, 1, 2, 3, 4] and list(history.dropna(subset="kid").epoch) == [0, 2, 4]
     assert metrics["test"]["kid_low"] <= metrics["test"]["kid"] <= metrics["test"]["kid_high"] and metrics["test"]["kid"] == history.kid.iloc[-1]
-    assert 0 <= metrics["test"]["precision"] <= 1 and metrics["size"] == 32 and (tmp_path / "training.gif").exists()
-    assert len(list((tmp_path / "samples").iterdir())) == 3 and (tmp_path / "generator.keras").exists()
+    assert 0 <= metrics["test"]["precision"] <= 1 and metrics["size"] == 32 and (run / "training.gif").exists()
+    assert len(list((run / "samples").iterdir())) == 3 and (run / "generator.keras").exists()
+    gather(tmp_path / "runs", kept)
+    assert json.loads((kept / f"{run.name}.json").read_text()).items() >= metrics.items() and len(pd.read_csv(kept / f"{run.name}.csv")) == 5
+    assert {path.name for path in kept.glob("*.jpg")} >= {f"{run.name}.jpg", f"{run.name}_way.jpg"} and (kept / "arithmetic.json").exists() == (run.name == "dcgan")
 
 
 @pytest.mark.parametrize("parameters, sentence", [
