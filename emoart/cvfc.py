@@ -182,13 +182,13 @@ def features(
     with ThreadPoolExecutor(cores) as workers, threadpool_limits(1): # one thread a painting adds up in one order
         return pd.DataFrame(list(workers.map(one, images, blind)), columns=FEATURES)
 
-# %% ../nbs/25_cvfc.ipynb #83e81bdd
+# %% ../nbs/25_cvfc.ipynb #17dced6e
 def check_features(
     table: pd.DataFrame, # (n, 13), columns `FEATURES`
     ids: list, # (n,) names of the paintings for the message
 ) -> np.ndarray: # (n, 13) float
     "The features as an array. Raises `InputError` where one is not a finite number."
-    values = table[list(FEATURES)].to_numpy(float)
+    values = table[list(FEATURES)].to_numpy(float, copy=True)
     if not np.isfinite(values).all():
         row, column = np.argwhere(~np.isfinite(values))[0]
         raise InputError(f"{FEATURES[column]} of painting {list(ids)[row]} is {values[row, column]}, no finite number; "
