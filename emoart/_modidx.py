@@ -557,7 +557,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
             'emoart.portraits': { 'emoart.portraits._blurred': ('portraits.html#_blurred', 'emoart/portraits.py'),
                                   'emoart.portraits._frames': ('portraits.html#_frames', 'emoart/portraits.py'),
                                   'emoart.portraits._ground': ('portraits.html#_ground', 'emoart/portraits.py'),
-                                  'emoart.portraits._last_layer': ('portraits.html#_last_layer', 'emoart/portraits.py'),
                                   'emoart.portraits._reckon': ('portraits.html#_reckon', 'emoart/portraits.py'),
                                   'emoart.portraits._thumbnails': ('portraits.html#_thumbnails', 'emoart/portraits.py'),
                                   'emoart.portraits._tiles': ('portraits.html#_tiles', 'emoart/portraits.py'),

@@ -8,8 +8,7 @@ __all__ = ['TEXTURES', 'N_COLOURS', 'MAX_DISTANCE', 'FEATURES', 'PLAIN_CLASSIFIE
            'palette_distances', 'published_palette_distances', 'features', 'check_features', 'cvfc', 'fit_cvfc',
            'fit_plain']
 
-# %% ../nbs/25_cvfc.ipynb #ce724b48
-import os
+# %% ../nbs/25_cvfc.ipynb #5c0ae12c
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -17,6 +16,7 @@ from functools import cache
 import noise
 import numpy as np
 import pandas as pd
+from joblib import cpu_count
 from scipy.optimize import linear_sum_assignment
 from skimage.color import lab2rgb, rgb2lab
 from sklearn.base import clone
@@ -167,7 +167,7 @@ def published_palette_distances(
     distances = np.abs(shuffled[:, None] - references).sum((2, 3))
     return np.where(distances == distances.min(1, keepdims=True), distances, MAX_DISTANCE)
 
-# %% ../nbs/25_cvfc.ipynb #9bfcdaf8
+# %% ../nbs/25_cvfc.ipynb #98d0641a
 FEATURES = ("brightness", *(f"texture_{i}" for i in range(1, 7)), *(f"palette_{emotion}" for emotion in REFERENCE_EMOTIONS))
 
 def features(
@@ -178,8 +178,7 @@ def features(
     "The hand-made features of paintings (Annex D, `feature_extractor`)."
     blind = published_palette_distances(len(images)) if as_published else [None] * len(images)
     def one(image, colours): return [brightness(image), *texture_similarity(image, as_published), *(palette_distances(image, palette) if colours is None else colours)]
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as workers, threadpool_limits(1): # one thread a painting adds up in one order
+    with ThreadPoolExecutor(cpu_count()) as workers, threadpool_limits(1): # one thread a painting adds up in one order
         return pd.DataFrame(list(workers.map(one, images, blind)), columns=FEATURES)
 
 # %% ../nbs/25_cvfc.ipynb #17dced6e

@@ -128,7 +128,7 @@ def read_sheet(
     if sheet.empty: raise InputError(f"{path.name} has a heading and no rows; it needs one row a painting")
     return sheet.reset_index(drop=True)
 
-# %% ../nbs/12_data.ipynb #53118624
+# %% ../nbs/12_data.ipynb #54dd285e
 def _folded(text):
     "One line of composed Unicode without control characters and surplus white space."
     if not text.isprintable(): text = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in text)
@@ -206,10 +206,10 @@ def tidy(
     paintings["id"] = [painting_id(*texts) for texts in zip(titles, paintings.artist.tolist(), urls)]
     paintings["base64_title"] = [base64.urlsafe_b64encode(title.encode()).decode() for title in titles]
     verdicts, first = [], {}
-    for title, url, bad_share, number, emotion, id in zip(titles, urls, paintings.bad_share.tolist(), paintings.row.tolist(), emotions, paintings.id.tolist()):
+    for title, url, bad_share, number, emotion, key in zip(titles, urls, paintings.bad_share.tolist(), paintings.row.tolist(), emotions, paintings.id.tolist()):
         verdict = _unusable(title, url, bad_share)
         if verdict is None:
-            row, stands = first.setdefault(id, (number, emotion))
+            row, stands = first.setdefault(key, (number, emotion))
             if row != number:
                 differs = f", which says {stands or 'nothing'}; this one says {emotion or 'nothing'}"
                 verdict = "repeated row", f"as row {row}" + differs * (canonical(stands) != canonical(emotion))

@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['N_VERSIONS', 'IN_MEMORY', 'version', 'dataset']
 
-# %% ../nbs/13_datasets.ipynb #6ad87324
-import os
-
+# %% ../nbs/13_datasets.ipynb #22535b9e
 import numpy as np
+from joblib import cpu_count
 
 from .backend import tf
 from .images import load_image
@@ -24,7 +23,7 @@ def version(
     image = tf.cond(number % 2 == 1, lambda: image[:, ::-1], lambda: image)
     return tf.cond(number >= 2, lambda: image[::-1], lambda: image)
 
-# %% ../nbs/13_datasets.ipynb #90052522
+# %% ../nbs/13_datasets.ipynb #b0c7c2bb
 IN_MEMORY = 512 * 2**20 # bytes of pictures that are kept after they were read once; more are read again in every epoch
 
 def dataset(
@@ -52,4 +51,4 @@ def dataset(
 
     numbers = tf.data.Dataset.range(len(paths) * versions)
     if seed is not None: numbers = numbers.shuffle(len(paths) * versions, seed=seed)
-    return numbers.map(example, num_parallel_calls=os.cpu_count()).batch(batch_size).prefetch(2)
+    return numbers.map(example, num_parallel_calls=cpu_count()).batch(batch_size).prefetch(2)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['GENRES', 'WALL', 'ceiling', 'plan_gallery', 'write_sheet', 'make_gallery', 'contact_sheet']
 
-# %% ../nbs/11_gallery.ipynb #4a6402b9
+# %% ../nbs/11_gallery.ipynb #af32d1b1
 import glob
 import importlib
 import multiprocessing
@@ -21,6 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import xlsxwriter
+from joblib import cpu_count
 from PIL import Image
 from tqdm import tqdm
 
@@ -145,7 +146,7 @@ def write_sheet(
         sheet.write_row(0, 0, _COLUMNS)
         for i, k in enumerate(rng.permutation(len(rows)), 1): sheet.write_row(i, 0, rows[k])
 
-# %% ../nbs/11_gallery.ipynb #8becbbc0
+# %% ../nbs/11_gallery.ipynb #b7d5e44e
 def _paint_chunk(folder, rows):
     "What a worker does: paint some rows and save them."
     for row in rows:
@@ -213,7 +214,7 @@ def make_gallery(
     try:
         for folder in ("images", "masks"): (part / folder).mkdir(parents=True)
         rows = plan.to_dict("records") + _extras(seed)
-        _paint_all(part, rows, min(jobs or os.cpu_count() or 1, -(-len(rows) // 8)))
+        _paint_all(part, rows, min(jobs or cpu_count(), -(-len(rows) // 8)))
         plan.to_csv(part / "truth.csv", index=False, lineterminator="\n")
         write_sheet(plan, part / "art.xlsx", seed)
         try: part.rename(out)

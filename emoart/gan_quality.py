@@ -6,7 +6,7 @@
 __all__ = ['SEEN', 'COLLAPSED', 'seen', 'alike', 'kid', 'fid', 'precision_recall', 'diversity', 'nearest', 'face_contrast',
            'mean_correlation', 'Yardstick', 'warnings_of', 'judged']
 
-# %% ../nbs/30_gan_quality.ipynb #a206dceb
+# %% ../nbs/30_gan_quality.ipynb #4724cbf9
 from functools import lru_cache
 from pathlib import Path
 
@@ -14,23 +14,24 @@ import numpy as np
 from scipy.spatial.distance import cdist, pdist
 from scipy.stats import t as student_t
 
-from .backbones import LITE0, extractor
-from .backend import tf
+from .backbones import LITE0, extractor, trunk
+from .backend import keras, tf
 from .gan_training import codes, paint
 
-# %% ../nbs/30_gan_quality.ipynb #c0c94aeb
+# %% ../nbs/30_gan_quality.ipynb #0161763e
 SEEN = 128 # pixels at which the network sees every picture
 
-@lru_cache(maxsize=1)
-def _eye():
-    model = extractor(LITE0, SEEN)
+@lru_cache
+def _eye(last_layer):
+    model = keras.Sequential([trunk(LITE0, SEEN), keras.layers.GlobalAveragePooling2D()]) if last_layer else extractor(LITE0, SEEN)
     return tf.function(lambda x: model(tf.image.resize(tf.cast(x, tf.float32), (SEEN, SEEN), antialias=True), training=False), reduce_retracing=True)
 
 def seen(
     pictures: np.ndarray, # (n, size, size, 3) uint8
-) -> np.ndarray: # (n, 608) float64
+    last_layer: bool = False, # the literature's custom instead: the network's last layer, averaged over the picture
+) -> np.ndarray: # (n, 608) float64, or (n, 1280)
     "Features of pictures by EfficientNet-Lite0. Raises `NotRun` where its weights are not installed."
-    return np.concatenate([_eye()(pictures[i:i + 32]).numpy() for i in range(0, len(pictures), 32)]).astype(float)
+    return np.concatenate([_eye(last_layer)(pictures[i:i + 32]).numpy() for i in range(0, len(pictures), 32)]).astype(float)
 
 def alike(
     real: np.ndarray, # (n, d) features

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['KEPT', 'SIDE', 'gather', 'compare_features']
 
-# %% ../nbs/34_portraits.ipynb #2ce11b13
+# %% ../nbs/34_portraits.ipynb #905f44d0
 import json
 from pathlib import Path
 
@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageFilter
 
-from .backbones import LITE0, trunk
-from .backend import keras, seed_everything
+from .backend import seed_everything
 from .dcgan import dcgan_generator
 from .gan_experiment import arithmetic, between_codes
-from .gan_quality import SEEN, alike, kid, seen
+from .gan_quality import alike, kid, seen
 from .gan_training import N_FIXED, codes, grid, load_generator, paint, read_game, read_pictures
 from .images import picture_files
 from .settings import ROOT, load_settings, replacing, write_json
@@ -69,14 +68,8 @@ def _reckon(generator, some, kept):
     _thumbnails(np.concatenate([paint(generator, rest[:12]), paint(generator, moved[:12])]), 12, kept / "dcgan_arithmetic.jpg")
     write_json(kept / "arithmetic.json", dict(zip(("before", "after"), (float(_ground(paint(generator, these)).mean()) for these in (rest, moved)))))
 
-# %% ../nbs/34_portraits.ipynb #b907d266
+# %% ../nbs/34_portraits.ipynb #235ccecf
 def _blurred(pictures, radius): return np.stack([np.asarray(Image.fromarray(p).filter(ImageFilter.GaussianBlur(radius))) for p in pictures])
-
-def _last_layer():
-    "Features as the literature takes them: the network's last layer, averaged over the picture."
-    model = trunk(LITE0, SEEN)
-    model = keras.Model(model.inputs[0], keras.layers.GlobalAveragePooling2D()(model.output))
-    return lambda pictures: model.predict(keras.ops.image.resize(pictures.astype("float32"), (SEEN, SEEN), antialias=True), batch_size=32, verbose=0).astype(float)
 
 def compare_features(
     runs: Path, # folder that holds the run dcgan
@@ -92,7 +85,6 @@ def compare_features(
     some = codes(500, settings.dcgan_code_size, 1)
     sets = {"other portraits": other, **{f"blurred, {radius} px": _blurred(other, radius) for radius in (1, 2, 4)}, "the mean portrait": np.repeat(real.mean(0, keepdims=True), 500, 0).astype(np.uint8),
             "DCGAN": paint(load_generator(Path(runs) / "dcgan"), some), "DCGAN, untrained": paint(dcgan_generator(settings.dcgan_size, settings.dcgan_code_size), some)}
-    last = _last_layer()
-    rows = [dict(pictures=name, kid=kid(*alike(seen(real), seen(made)))["value"], last_layer=kid(last(real), last(made))["value"]) for name, made in sets.items()]
+    rows = [dict(pictures=name, kid=kid(*alike(seen(real), seen(made)))["value"], last_layer=kid(seen(real, last_layer=True), seen(made, last_layer=True))["value"]) for name, made in sets.items()]
     with replacing(kept / "features.csv") as path: (table := pd.DataFrame(rows).round(4)).to_csv(path, index=False)
     return table

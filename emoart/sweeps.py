@@ -7,13 +7,12 @@ __all__ = ['SWEEPS', 'grid_points', 'random_points', 'combined', 'values_of', 'r
            'run_name', 'read_plan', 'flat', 'Results', 'read_results', 'write_table', 'sorted_table', 'over_seeds',
            'run_task', 'stop_servers', 'last_line', 'say_line', 'Progress', 'sweep', 'sweep_from_words', 'resume']
 
-# %% ../nbs/43_sweeps.ipynb #25ca4026
+# %% ../nbs/43_sweeps.ipynb #3d72b254
 import fcntl
 import itertools
 import json
 import logging
 import math
-import os
 import re
 import threading
 import time
@@ -30,6 +29,7 @@ import numpy as np
 import pandas as pd
 from distributed import Client, LocalCluster, get_worker
 from distributed.comm import get_address_host
+from joblib import cpu_count
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -256,14 +256,13 @@ def over_seeds(
     half = stdtrit((table.n - 1).clip(lower=1), 0.975) * table.spread / np.sqrt(table.n)
     return table.assign(low=table["mean"] - half, high=table["mean"] + half).drop(columns=["spread", *["all"] * (not by)])
 
-# %% ../nbs/43_sweeps.ipynb #dcb5b328
+# %% ../nbs/43_sweeps.ipynb #690d2ab0
 _servers, _stopped = {}, set() # of this process: (sweep, thread) -> RunServer; sweeps that were stopped
 
 def _threads(slots):
     "Threads for a run here: the cores of this machine, shared by the runs that it is given at once."
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     worker = get_worker()
-    return max(1, cores // slots.get(get_address_host(worker.address), worker.state.nthreads))
+    return max(1, cpu_count() // slots.get(get_address_host(worker.address), worker.state.nthreads))
 
 def run_task(
     job: dict, # from the plan
@@ -356,7 +355,7 @@ class Progress:
         head = f"{self.before + len(self.ended) - n_failed} done, {n_failed} failed, {len(running)} running of {self.before + len(self.runs)}{eta}"
         return [head, *(f"  {run.name[:-9]}: {last_line(run)}" for run in running[:max(slots, 1)])]
 
-# %% ../nbs/43_sweeps.ipynb #c17c7584
+# %% ../nbs/43_sweeps.ipynb #f261be3f
 @contextmanager
 def _alone(folder):
     "Context in which no other sweep of that name runs here."
@@ -411,7 +410,7 @@ def sweep(
     A sweep of that name can be given more points, but none can be taken from it. Raises `InputError` for bad input, before anything runs; a run that fails raises nothing."""
     notebook, points = Path(notebook).absolute(), checked_points(notebook, points)
     if jobs < 0 or max_retries < 0 or time_limit < 0: raise InputError("jobs, max_retries and time_limit cannot be negative")
-    folder, jobs = sweep_folder(name, sweeps), jobs or os.cpu_count() or 1
+    folder, jobs = sweep_folder(name, sweeps), jobs or cpu_count()
     if (folder / "sweep.json").exists():
         before = read_plan(name, sweeps)
         if Path(ROOT / before["notebook"]) != notebook or not all(point in points for point in before["points"]):
