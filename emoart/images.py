@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'SUFFIXES', 'RESIZES', 'SAME_PICTURE', 'WORKERS', 'PER_HOST', 'GIVE_UP_AFTER', 'TIMEOUT',
            'DEADLINE', 'check_image', 'picture_files', 'to_rgb', 'open_rgb', 'load_image', 'load_images',
-           'perceptual_hash', 'same_pictures', 'Unusable', 'Unanswered', 'download', 'fetch_images']
+           'perceptual_hash', 'same_pictures', 'Unusable', 'Unanswered', 'polite_session', 'download', 'fetch_images']
 
-# %% ../nbs/11_images.ipynb #8443d22d
+# %% ../nbs/11_images.ipynb #04a23fcc
 import hashlib
 import io
 import sys
@@ -15,8 +15,10 @@ import threading
 import time
 import warnings
 from collections import Counter, defaultdict, deque
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from queue import SimpleQueue
 from urllib.parse import urlsplit
 
 import imagehash
@@ -27,6 +29,7 @@ from requests.adapters import HTTPAdapter
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from tqdm import tqdm
+from urllib3 import exceptions as urllib3_exceptions
 from urllib3.util import Retry
 
 from .settings import InputError, replacing
@@ -64,13 +67,14 @@ def picture_files(
     if not files: raise InputError(f"{folder} holds no pictures; it needs files that end in {', '.join(sorted(suffixes))}")
     return files
 
-# %% ../nbs/11_images.ipynb #e92cafc1
+# %% ../nbs/11_images.ipynb #6416f5a5
 def to_rgb(
     image: Image.Image, # of any mode
 ) -> Image.Image: # mode RGB, in its own size
     "An image as it is meant to be seen: turned as its EXIF data say, on white where transparent, 16 bits scaled to 8."
-    image = ImageOps.exif_transpose(image)
-    if image.mode.startswith("I"): image = Image.fromarray((np.asarray(image).astype(float) / 257).clip(0, 255).astype(np.uint8))
+    try: image = ImageOps.exif_transpose(image)
+    except Exception: pass # damaged EXIF data, which viewers do not heed either; they fail in many ways
+    if image.mode.startswith("I"): image = Image.fromarray((np.asarray(image) // 257).clip(0, 255).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -135,7 +139,7 @@ def same_pictures(
     component = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(len(distinct),) * 2), directed=False)[1][which]
     return np.unique(component, return_index=True)[1][component]
 
-# %% ../nbs/11_images.ipynb #ea54f6b8
+# %% ../nbs/11_images.ipynb #c52584c2
 WORKERS, PER_HOST = 16, 4 # requests at once: in all, and at one server
 GIVE_UP_AFTER = 10 # requests in a row that one server did not answer
 TIMEOUT = (10, 30) # seconds to connect, and between two pieces of the answer
@@ -147,22 +151,24 @@ class Unusable(ValueError):
 class Unanswered(ValueError):
     "A server that gave no answer this time."
 
-def _session():
+def polite_session() -> requests.Session:
     "An HTTP session that retries with back-off and names itself."
     session = requests.Session()
     retry = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False, retry_after_max=60)
     for scheme in ("http://", "https://"): session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=WORKERS))
+    session.hooks["response"].append(lambda answer, **_: setattr(answer, "_content", b"") if answer.is_redirect else None) # or requests would read a redirect's body, however long
     session.headers["User-Agent"] = "emoart (research on emotion and art)"
     return session
 
-_FAILURES = { # what requests raises -> words for the ledger, special before general
-    requests.Timeout: (Unanswered, "no answer in time"),
-    requests.exceptions.ChunkedEncodingError: (Unanswered, "the connection broke off"),
-    requests.exceptions.InvalidSchema: (Unusable, "redirected to an address that is not http or https"),
-    requests.exceptions.InvalidURL: (Unusable, "address cannot be read"),
+_FAILURES = { # what requests and urllib3 raise -> words for the ledger, special before general
+    (requests.Timeout, urllib3_exceptions.TimeoutError): (Unanswered, "no answer in time"),
+    urllib3_exceptions.ProtocolError: (Unanswered, "the connection broke off"),
+    requests.exceptions.InvalidSchema: (Unusable, "not http or https, or redirected to such an address"),
+    requests.exceptions.SSLError: (Unusable, "the server's certificate is not valid"),
     requests.TooManyRedirects: (Unusable, "too many redirects"),
     requests.ConnectionError: (Unanswered, "no connection"),
-    requests.RequestException: (Unusable, "cannot be fetched")}
+    ValueError: (Unusable, "address cannot be read, or redirected to one that cannot"),
+    (requests.RequestException, urllib3_exceptions.HTTPError): (Unusable, "cannot be fetched")}
 
 def download(
     url: str, # http or https
@@ -176,17 +182,19 @@ def download(
             if answer.status_code != 200:
                 raise (Unanswered if answer.status_code in (408, 429) or answer.status_code >= 500 else Unusable)(f"HTTP status {answer.status_code}")
             content = bytearray()
-            for piece in answer.iter_content(2**16):
+            while piece := answer.raw.read1(2**16, decode_content=True): # what has come, not until so much has come: a server may drip
                 content += piece
                 if len(content) > max_bytes: raise Unusable(f"more than {max_bytes // 2**20} MiB")
                 if time.monotonic() - started > DEADLINE: raise Unanswered(f"not complete after {DEADLINE} seconds")
             return bytes(content)
-    except requests.RequestException as error:
+    except (Unusable, Unanswered): raise
+    except (requests.RequestException, urllib3_exceptions.HTTPError, ValueError) as error:
         kind, words = next(reason for raised, reason in _FAILURES.items() if isinstance(error, raised))
         raise kind(words) from None
 
 def _read_beside(url, folder):
-    path = (folder / url).resolve()
+    try: path = (folder / url).resolve()
+    except (OSError, RuntimeError, ValueError): raise Unusable("no path, or a link that leads nowhere") from None
     if not path.is_relative_to(folder.resolve()): raise Unusable("outside the folder of the sheet")
     try:
         if not path.is_file(): raise Unusable("no such file beside the sheet")
@@ -194,7 +202,7 @@ def _read_beside(url, folder):
         return path.read_bytes()
     except OSError as error: raise Unusable(f"cannot be read: {error.strerror}") from None
 
-_decoding = threading.BoundedSemaphore(4) # decoded images are large, and sixteen threads would hold one each
+_decoding = threading.BoundedSemaphore(2) # a decoded image may take a gigabyte, and sixteen threads would hold one each
 
 def _facts(content, known):
     "Suffix, SHA-256 and perceptual hash of an image file."
@@ -209,11 +217,15 @@ def _fetch(name, url, folder, images, known, session):
     "File name, SHA-256 and perceptual hash of one image, fetched unless it is there."
     remote = urlsplit(url).scheme
     for suffix in dict.fromkeys(SUFFIXES.values()) if remote else ():
-        if (there := images / (name + suffix)).exists(): return there.name, *_facts(there.read_bytes(), known)[1:]
+        if (there := images / (name + suffix)).is_file():
+            try: return there.name, *_facts(there.read_bytes(), known)[1:]
+            except Unusable: there.unlink() # damaged since
     content = download(url, session) if remote else _read_beside(url, folder)
     suffix, sha256, phash = _facts(content, known)
     with replacing(images / (name + suffix)) as temporary: temporary.write_bytes(content)
     return name + suffix, sha256, phash
+
+def _host(url): return urlsplit(url).netloc.lower().rpartition("@")[2]
 
 def fetch_images(
     addresses: dict, # name of a file without its suffix -> http(s) address, or path below `folder`
@@ -223,29 +235,35 @@ def fetch_images(
 ) -> dict: # name -> (file, SHA-256, perceptual hash), or the `Unusable` or `Unanswered` that tells why there is none
     "Bring images into one folder, `WORKERS` at a time and `PER_HOST` from one server."
     waiting = defaultdict(deque)
-    for name, url in addresses.items(): waiting[urlsplit(url).netloc].append((name, url))
-    ready, busy, unanswered, running, results = deque(waiting), Counter(), Counter(), {}, {}
-    workers = ThreadPoolExecutor(WORKERS)
-    with warnings.catch_warnings(), _session() as session, tqdm(desc="images", total=len(addresses), unit="file", leave=False, disable=None) as bar:
+    for name, url in addresses.items(): waiting[_host(url)].append((name, url))
+    ready, busy, unanswered, results, done = deque(waiting), Counter(), Counter(), {}, SimpleQueue()
+    workers = ThreadPool(WORKERS) # of threads that nobody waits for after Ctrl-C
+    def fetch(name, host, url):
+        try: return name, host, _fetch(name, url, folder, images, known, session)
+        except (Unusable, Unanswered) as reason: return name, host, reason
+    with warnings.catch_warnings(), polite_session() as session, tqdm(desc="images", total=len(addresses), unit="file", leave=False, disable=None) as bar:
         warnings.simplefilter("ignore") # what decoders say of files that they read all the same
         try:
-            while ready or running:
-                while ready and len(running) < WORKERS:
+            while ready or busy.total():
+                while ready and busy.total() < WORKERS:
                     host = ready.popleft()
                     name, url = waiting[host].popleft()
                     if unanswered[host] < GIVE_UP_AFTER:
-                        running[workers.submit(_fetch, name, url, folder, images, known, session)] = name, host
+                        workers.apply_async(fetch, (name, host, url), callback=done.put, error_callback=done.put)
                         busy[host] += 1
                     else: results[name] = Unanswered(f"not asked, {host} did not answer {GIVE_UP_AFTER} times in a row")
                     if waiting[host] and (busy[host] < PER_HOST or not host): ready.append(host)
-                for job in wait(running, return_when=FIRST_COMPLETED).done:
-                    name, host = running.pop(job)
-                    busy[host] -= 1
-                    if waiting[host] and host and busy[host] == PER_HOST - 1: ready.append(host)
-                    try: results[name] = job.result()
-                    except (Unusable, Unanswered) as reason: results[name] = reason
-                    unanswered[host] = unanswered[host] + 1 if isinstance(results[name], Unanswered) else 0
-                    bar.update()
-                    if bar.disable and len(results) % 1000 == 0: print(f"images: {len(results):,} of {len(addresses):,}", file=sys.stderr)
-        finally: workers.shutdown(cancel_futures=True)
+                if not busy.total(): continue
+                if isinstance(came := done.get(), Exception): raise came
+                name, host, result = came
+                results[name] = result
+                busy[host] -= 1
+                if waiting[host] and host and busy[host] == PER_HOST - 1: ready.append(host)
+                unanswered[host] = unanswered[host] + 1 if isinstance(result, Unanswered) else 0
+                bar.update()
+                if bar.disable and len(results) % 1000 == 0: print(f"images: {len(results):,} of {len(addresses):,}", file=sys.stderr)
+        except OSError:
+            workers.close(); workers.join() # what is being written is finished or removed
+            raise
+        finally: workers.terminate()
     return results

@@ -64,14 +64,16 @@ def table1(
     rows += [_row(m, m["model"], m["train"], m["test"], m["published"]) for m in metrics.values()]
     return pd.DataFrame(rows, columns=TABLE1)
 
-# %% ../nbs/41_report.ipynb #5fb81829
+# %% ../nbs/41_report.ipynb #e37309e4
 PAGE = page_template(style="""
 .figures img { background: #fff; border: 1px solid var(--line); border-radius: 6px; max-width: 100%; height: auto }
 .chip { display: inline-block; width: .75em; height: .75em; border-radius: 50%; margin-right: .35em; vertical-align: baseline }
-.wall { display: grid; grid-template-columns: repeat(auto-fill, minmax(9.5rem, 1fr)); gap: .8rem; margin-top: 1rem }
+.wall { display: grid; grid-template-columns: repeat(auto-fill, minmax(12.5rem, 1fr)); gap: .8rem; margin-top: 1rem }
 .wall figure { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .5rem; overflow-wrap: anywhere; font-size: .82rem }
 .wall img { width: 100%; height: 8.5rem; object-fit: contain; background: #0001; border-radius: 3px }
 .wall .title { display: -webkit-box; -webkit-line-clamp: 2; -webkit-box-orient: vertical; overflow: hidden; font-weight: 600; color: var(--ink) }
+.wall .guess { display: flex; flex-wrap: wrap; justify-content: space-between; column-gap: .5rem }
+.wall .guess :last-child { margin-left: auto }
 .filter label { margin-right: 1rem }
 body:has(#only-wrong:checked) .wall .all-right, body:has(#only-right:checked) .wall .some-wrong { display: none }
 """, body="""
@@ -114,7 +116,7 @@ the majority baseline has {{ e.majority.balanced_accuracy.value | share }}. The 
 <figcaption><span class="title" title="{{ p.title }}">{{ p.title }}</span>{{ p.artist }}<br>
 <span class="chip" style="background:{{ p.colour }}"></span>true: {{ p.truth }}
 {% for g in p.guesses %}
-<br><span class="{{ 'right' if g.right else 'wrong' }}">{{ '✓' if g.right else '✗' }} {{ g.model }}: {{ g.group }} {{ g.p | share }}</span>
+<span class="guess"><span>{{ g.model }}</span> <span class="{{ 'right' if g.right else 'wrong' }}">{{ '✓' if g.right else '✗' }} {{ g.group }} {{ g.p | share }}</span></span>
 {% endfor %}
 </figcaption></figure>
 {% endfor %}

@@ -30,7 +30,7 @@ ROOT = Path(emoart.__file__).resolve().parents[1] # the repository
 NOTEBOOKS = ROOT / "nbs"
 SETTINGS_FILE = ROOT / "settings.ini"
 
-# %% ../nbs/00_settings.ipynb #01378cb1
+# %% ../nbs/00_settings.ipynb #1047e0d9
 PARTIAL = ".partial-" # begins the name of a file that is being written
 
 @contextmanager
@@ -59,12 +59,12 @@ def writable_folder(
     path: Path, # folder to make if it is missing
 ) -> Path: # the same, absolute
     "Make a folder and try it out. Raises `InputError` where it cannot be written."
-    path = Path(path).expanduser().absolute()
     try:
+        path = Path(path).expanduser().absolute()
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path): pass
-    except OSError as error:
-        raise InputError(f"cannot write to the folder {path}: {error.strerror}; choose another one") from None
+    except (OSError, RuntimeError) as error: # RuntimeError: a home that nobody has
+        raise InputError(f"cannot write to the folder {path}: {getattr(error, 'strerror', error)}; choose another one") from None
     return path
 
 # %% ../nbs/00_settings.ipynb #0129a966

@@ -19,7 +19,7 @@ def picture(mode="RGB", size=(40, 30), format="JPEG", seed=None):
 
 @contextmanager
 def museum(answers, delay=0):
-    "Context with a server's address and the list of paths that it was asked for. An answer is (status, headers, body), or a function that gives one for the path and the number of times it was asked."
+    "Context with a server's address and the list of paths that it was asked for. An answer is (status, headers, body), or a function that gives one for the path and the number of times it was asked; a body may come in pieces."
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -31,9 +31,10 @@ def museum(answers, delay=0):
             status, headers, body = answer
             self.send_response(status)
             for name, value in headers.items(): self.send_header(name, value)
-            if "Content-Length" not in headers: self.send_header("Content-Length", str(len(body)))
+            if "Content-Length" not in headers and isinstance(body, bytes): self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            try: self.wfile.write(body)
+            try:
+                for piece in [body] if isinstance(body, bytes) else body: self.wfile.write(piece)
             except ConnectionError: pass # the client has had enough
 
         def log_message(self, *_): pass

@@ -35,7 +35,7 @@ ANSWERS = { # path -> status, headers, body
     "/to-file.jpg": (302, {"Location": "file:///etc/hostname"}, b""), "/moved.jpg": (302, {"Location": "/good.jpg"}, b""),
     "/half.jpg": (200, {"Content-Length": str(len(GOOD))}, GOOD[:100]),
 }
-REASONS = {"missing": "HTTP status 404", "truncated": "damaged image", "empty": "empty file", "page": "not an image", "to-file": "redirected to an address",
+REASONS = {"missing": "HTTP status 404", "truncated": "damaged image", "empty": "empty file", "page": "not an image", "to-file": "redirected to such an address",
            "half": "the connection broke off", "etc": "address is not http or https", "ftp": "address is not http or https", "outside": "outside the folder",
            "nowhere": "no such file", "bracket": "address cannot be read"}
 
@@ -151,6 +151,92 @@ def test_a_zip_bomb_is_not_unpacked(tmp_path, emoart):
     assert not (tmp_path / "out").exists()
 
 
+def cleaned(folder, table, name="art.csv", **options):
+    "What a text as a sheet in a folder is cleaned to, with three pictures 0.jpg to 2.jpg beside it: summary, paintings and rejects."
+    for i in range(3):
+        if not (folder / f"{i}.jpg").exists(): (folder / f"{i}.jpg").write_bytes(picture(seed=i))
+    (folder / name).write_text(table, encoding="utf-8")
+    summary = clean(folder / name, folder / "out", **options)
+    return summary, pd.read_csv(folder / "out" / "paintings.csv", dtype=str, keep_default_na=False), pd.read_csv(folder / "out" / "rejects.csv", dtype=str, keep_default_na=False)
+
+
+def test_the_folder_of_the_sheet_is_not_cleaned_into(tmp_path, emoart):
+    (tmp_path / "paintings.csv").write_text(content := "File,Notes\n0.jpg,mine\n")
+    for sheet in (tmp_path / "paintings.csv", tmp_path): assert_one_sentence(emoart("clean", sheet, "--out", tmp_path), "the folder of the sheet", "--out")
+    assert (tmp_path / "paintings.csv").read_text() == content
+
+
+@pytest.mark.parametrize("heading", ["File,URL,Title,Source_ID,ID", "Title,Genre,Emotion,Image URL,URL", "File,image_id,image_width", "Title;Genre;Emotion;Image URL", "Title\tGenre\tEmotion\tImage URL"])
+def test_headings_of_ones_own_disturb_nothing(heading, tmp_path):
+    separator = max(",;\t", key=heading.count)
+    fields = {"file": "0.jpg", "image url": "0.jpg", "title": "A", "image_id": "7", "image_width": "640"}
+    row = separator.join(fields.get(name, "x") for name in heading.lower().split(separator))
+    summary, kept, _ = cleaned(tmp_path, f"{heading}\n{row}\n")
+    assert (summary["kept"], summary["rejected"]) == (1, 0) and kept.url.item() == "0.jpg"
+
+
+@pytest.mark.parametrize("content, words", [
+    ("Title,TITLE,Genre,Emotion,Image URL\n", ["two columns Title"]), ("File,File\n", ["two columns File"]), ("File,share_joy,share_happiness\n0.jpg,1,1\n", ["two columns of joy"]),
+    ("ID,Category,Is painting\n1,2,3\n", ["lacks the columns Title, Genre", "has Id, Category, Is Painting"]), ("My paintings,,\n,,\nTitle,Genre,Emotion\n", ["the first row of this one has My Paintings"]),
+    ("File,Title\n0.jpg,Caf\xe9\n".encode("latin-1"), ["not in UTF-8"]), ("File\n0.jpg\n".encode("utf-16"), ["not in UTF-8"])])
+def test_tables_that_cannot_be_read(content, words, tmp_path, emoart):
+    (tmp_path / "art.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert_one_sentence(emoart("clean", tmp_path / "art.csv", "--out", tmp_path / "out"), *words)
+
+
+def test_workbooks_that_cannot_be_read(tmp_path, emoart):
+    (tmp_path / "protected.xlsx").write_bytes(bytes.fromhex("d0cf11e0a1b11ae1") + bytes(4096))
+    assert_one_sentence(emoart("clean", tmp_path / "protected.xlsx", "--out", tmp_path / "out"), "no .xlsx workbook", "without a password")
+    with xlsxwriter.Workbook(tmp_path / "far.xlsx") as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["File", "Title"])
+        sheet.write(1_048_575, 16_383, "x")
+    assert_one_sentence(emoart("clean", tmp_path / "far.xlsx", "--out", tmp_path / "out"), "delete the stray ones")
+    for path in ("~nobody-of-that-name/art.csv", f"{'x' * 300}.csv"): assert_one_sentence(emoart("clean", path, "--out", tmp_path / "out"), "cannot read")
+
+
+def test_rows_that_say_the_same_in_another_case_or_nothing(tmp_path):
+    summary, kept, rejects = cleaned(tmp_path, "Title,Artist,Genre,Emotion,Image URL,Notes\nMona Lisa,Leonardo,,,0.jpg,\nMONA LISA,leonardo,,,0.jpg,\n,,,,,\n,,,,,important\n")
+    assert (summary["rows"], summary["kept"], summary["repeated"], summary["rejected"]) == (3, 1, 1, 1)
+    assert rejects[["row", "reason"]].values.tolist() == [["3", "repeated row"], ["5", "no title"]]
+
+
+def test_names_beside_the_sheet_are_looked_up_as_they_are_written(tmp_path):
+    names = ["U\u0308ber  dem Meer.jpg", "A\u030a.jpg"] # decomposed, as a Mac writes them; two spaces
+    for name in names: (tmp_path / name).write_bytes(GOOD)
+    assert cleaned(tmp_path, "File\n" + "\n".join(names) + "\n")[1].url.tolist() == names
+
+
+def test_a_word_beside_shares_stands_where_nobody_chose(tmp_path):
+    summary, kept, _ = cleaned(tmp_path, "File,Emotion,share_joy,share_fear\n0.jpg,Joy,,\n1.jpg,Joy,0,1\n2.jpg,Saudade,0,0\n")
+    assert kept[["emotion", "group"]].values.tolist() == [["Joy", "3"], ["fear", "0"], ["Saudade", "-1"]] and summary["unknown_emotions"] == {"saudade": 1} and summary["undecided"] == 0
+
+
+@pytest.mark.parametrize("name, damage", [
+    ("paintings.csv", lambda text: ""), ("paintings.csv", lambda text: "\0\x80"), ("paintings.csv", lambda text: text.replace(text.split("\n")[1].split(",")[13], "1.23E+15")),
+    ("paintings.csv", lambda text: text.replace(text.split("\n")[1].split(",")[13], "")), ("rejects.csv", lambda text: ""), ("rejects.csv", lambda text: text[:-20]), ("summary.json", lambda text: "")])
+def test_damage_to_what_an_earlier_run_left_is_mended(name, damage, tmp_path, server):
+    table = f"File\n0.jpg\n1.jpg\n2.jpg\n{server[0]}/missing.jpg\n"
+    before = cleaned(tmp_path, table)[0]
+    first, file = contents(tmp_path / "out"), tmp_path / "out" / name
+    assert damage(file.read_text()) != file.read_text()
+    file.write_text(damage(file.read_text()))
+    assert cleaned(tmp_path, table)[0] == before and contents(tmp_path / "out") == first
+
+
+def test_who_was_looked_for_is_remembered(tmp_path, monkeypatch):
+    from emoart import persons
+    monkeypatch.setattr(persons, "person_confidence", lambda images: np.linspace(0, 1, len(images)))
+    cleaned(tmp_path, table := "File\n0.jpg\n1.jpg\n2.jpg\n")
+    persons.mark_persons(tmp_path / "out")
+    marked = contents(tmp_path / "out")
+    cleaned(tmp_path, table)
+    assert contents(tmp_path / "out") == marked and len(read_paintings(tmp_path / "out", "person", labelled=False)) == 2
+    (tmp_path / "1.jpg").write_bytes(GOOD)
+    cleaned(tmp_path, table)
+    with pytest.raises(InputError, match="--persons"): read_paintings(tmp_path / "out", "person", labelled=False)
+
+
 def test_headings_in_any_order_and_case(tmp_path):
     (tmp_path / "art.csv").write_text(" image url ,EMOTION,genre,title\na.jpg,Joy,portrait,A\n\n", encoding="utf-8-sig")
     assert read_sheet(tmp_path / "art.csv")[["row", "title", "url"]].values.tolist() == [[2, "A", "a.jpg"]]
@@ -167,7 +253,7 @@ def contents(folder):
 @pytest.fixture
 def slow_museum(tmp_path):
     "A sheet of 60 paintings at a server that takes 0.1 s for each, some of them broken; and the folder of an undisturbed run."
-    pictures = {f"/{i}": picture(seed=i) if i % 9 else b"<html>" for i in range(60)}
+    pictures = {f"/{i}": picture(size=(120, 90), seed=i) if i % 9 else b"<html>" for i in range(60)}
     with museum(lambda path, times: (200, {}, pictures[path]), delay=0.1) as (address, asked):
         sheet = tmp_path / "art.csv"
         pd.DataFrame({"Title": [f"T{i}" for i in range(60)], "Genre": "portrait", "Emotion": "Joy", "Image URL": [f"{address}/{i}" for i in range(60)]}).to_csv(sheet, index=False)
@@ -191,6 +277,16 @@ def test_killed_at_any_moment_and_run_again_the_folder_is_the_same(slow_museum):
     asked.clear()
     clean(sheet, folder / "out")
     assert not asked and contents(folder / "out") == contents(folder / "undisturbed")
+
+
+def test_ctrl_c_does_not_wait_for_a_server(tmp_path):
+    with museum(lambda path, times: (200, {}, GOOD), delay=40) as (address, asked):
+        (tmp_path / "art.csv").write_text(f"File\n{address}/a\n")
+        running = subprocess.Popen([EMOART, "clean", tmp_path / "art.csv", "--out", tmp_path / "out"], stderr=subprocess.PIPE, text=True)
+        while not asked and running.poll() is None: time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        _, said = running.communicate(timeout=15)
+    assert running.returncode == 130 and "the same command goes on from there" in said and len(said.splitlines()) == 1
 
 
 def test_two_processes_clean_into_one_folder(slow_museum):

@@ -8,7 +8,7 @@ from museum import museum, picture
 from PIL import Image
 
 from emoart import images
-from emoart.images import PER_HOST, RESIZES, Unanswered, Unusable, check_image, fetch_images, load_image, open_rgb, perceptual_hash, same_pictures
+from emoart.images import PER_HOST, RESIZES, Unanswered, Unusable, check_image, fetch_images, load_image, open_rgb, perceptual_hash, polite_session, same_pictures
 
 GOOD = picture(seed=0)
 
@@ -36,14 +36,15 @@ MODES = { # file, size and colour that a viewer shows
     "grey": (encoded(Image.new("L", (6, 4), 99), "PNG"), (6, 4), (99, 99, 99)), "two tones": (encoded(Image.new("1", (6, 4), 1), "BMP"), (6, 4), (255, 255, 255)),
     "CMYK": (encoded(Image.new("CMYK", (6, 4), (255, 0, 0, 0)), "TIFF"), (6, 4), (0, 255, 255)),
     "transparent": (encoded(HALF, "PNG"), (4, 4), (255, 255, 255)), "transparent palette": (encoded(HALF, "GIF"), (4, 4), (255, 255, 255)),
-    "16 bits": (encoded(DEEP, "PNG"), (4, 4), (127, 127, 127)), "turned": (encoded(Image.new("RGB", (6, 4), "white"), "JPEG", exif=SIDEWAYS), (4, 6), (255, 255, 255))}
+    "16 bits": (encoded(DEEP, "PNG"), (4, 4), (127, 127, 127)), "damaged EXIF": (encoded(Image.new("RGB", (6, 4), "white"), "PNG", exif=b"Exif\0\0QQQQQQQQ"), (6, 4), (255, 255, 255)),
+    "turned": (encoded(Image.new("RGB", (6, 4), "white"), "JPEG", exif=SIDEWAYS), (4, 6), (255, 255, 255))}
 
 
 @pytest.mark.parametrize("mode", MODES)
 def test_any_mode_is_seen_as_a_viewer_shows_it(mode, tmp_path):
     content, size, colour = MODES[mode]
     (tmp_path / "file").write_bytes(content)
-    assert check_image(content).size and open_rgb(tmp_path / "file").size == size
+    assert perceptual_hash(check_image(content)) and open_rgb(tmp_path / "file").size == size
     square = load_image(tmp_path / "file", 224)
     assert square.shape == (224, 224, 3) and square.dtype == np.uint8
     assert np.abs(square.astype(int) - colour).max() <= 1
@@ -87,27 +88,80 @@ def test_a_busy_server_is_asked_again(tmp_path):
         assert fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)["a"][0] == "a.jpg" and len(asked) == 3
 
 
+def test_a_server_that_stays_busy_is_asked_less_and_less(tmp_path):
+    with museum(lambda path, times: (200, {}, GOOD) if times > 2 else (503, {}, b"")) as (address, asked):
+        started = time.monotonic()
+        assert fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)["a"][0] == "a.jpg" and len(asked) == 3
+        assert time.monotonic() - started > 0.9, "no pause before the third time"
+        session = polite_session()
+        assert session.headers["User-Agent"].startswith("emoart ") and session.get_adapter(address).max_retries.retry_after_max == 60
+
+
+REDIRECTS = ["ftp://127.0.0.1/x.jpg", "file:///etc/hostname", "http://[bad/x.jpg", "http://www..museum.org/", "/caf\xe9.jpg", "/0"]
+
+
+def test_no_address_or_redirect_ends_the_fetching(tmp_path):
+    with museum(lambda path, times: (302, {"Location": REDIRECTS[int(path[1:])]}, b"") if path[1:].isdigit() else (200, {}, GOOD)) as (address, _):
+        found = fetch_images({f"to {to}": f"{address}/{i}" for i, to in enumerate(REDIRECTS)} | {"label": "http://www..museum.org/x.jpg", "good": f"{address}/good"}, tmp_path, tmp_path)
+    assert found.pop("good")[0] == "good.jpg" and all(isinstance(result, Unusable) for result in found.values()), found
+
+
+def test_the_body_of_a_redirect_is_not_read(tmp_path):
+    sent = []
+    def endless():
+        for _ in range(2000):
+            sent.append(1)
+            yield bytes(2**16)
+    with museum(lambda path, times: (302, {"Location": "/good"}, endless()) if path == "/a" else (200, {}, GOOD)) as (address, _):
+        assert fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)["a"][0] == "a.jpg"
+    assert len(sent) < 500
+
+
+def test_what_was_damaged_since_is_fetched_again(tmp_path):
+    with museum({"/a": (200, {}, GOOD)}) as (address, asked):
+        first = fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)
+        for damaged in (b"", GOOD[:99]):
+            (tmp_path / "a.jpg").write_bytes(damaged)
+            assert fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path) == first and (tmp_path / "a.jpg").read_bytes() == GOOD
+        assert len(asked) == 3
+
+
+def test_links_beside_the_sheet(tmp_path):
+    sheet, images = tmp_path / "sheet", tmp_path / "images"
+    for folder in (sheet, images): folder.mkdir()
+    (tmp_path / "outside.jpg").write_bytes(GOOD)
+    for name, target in (("loop.jpg", "loop.jpg"), ("out.jpg", "../outside.jpg"), ("gone.jpg", "nowhere.jpg")): (sheet / name).symlink_to(target)
+    found = fetch_images({name: f"{name}.jpg" for name in ("loop", "out", "gone")} | {"null": "a\0.jpg"}, sheet, images)
+    assert {name: type(result) for name, result in found.items()} == dict.fromkeys(found, Unusable) and "outside the folder" in str(found["out"]) and not list(images.iterdir())
+
+
 def test_servers_that_hang_and_that_drip(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "TIMEOUT", (0.2, 0.2))
     with museum({"/hangs": None}) as (address, asked):
         found = fetch_images({"a": f"{address}/hangs"}, tmp_path, tmp_path)
         assert isinstance(found["a"], Unanswered) and str(found["a"]) in ("no answer in time", "no connection") and len(asked) == 4
 
-    monkeypatch.setattr(images, "DEADLINE", -1)
-    with museum({"/drips": (200, {}, GOOD)}) as (address, _):
-        assert "not complete" in str(fetch_images({"a": f"{address}/drips"}, tmp_path, tmp_path)["a"])
+    monkeypatch.setattr(images, "DEADLINE", 0.5)
+    def drops():
+        for i in range(50):
+            time.sleep(0.1)
+            yield GOOD[i:i + 1]
+    with museum(lambda path, times: (200, {"Content-Length": str(len(GOOD))}, drops())) as (address, _):
+        started = time.monotonic()
+        assert "not complete" in str(fetch_images({"a": f"{address}/drips"}, tmp_path, tmp_path)["a"]) and time.monotonic() - started < 3
 
 
-def test_a_dead_server_does_not_hold_up_the_others(tmp_path):
+def test_a_dead_server_does_not_hold_up_the_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "GIVE_UP_AFTER", 4)
     with museum({}) as (dead, _): pass
     with museum({"/a": (200, {}, GOOD)}) as (alive, _):
         started = time.monotonic()
         found = fetch_images({**{f"n{i}": f"{dead}/{i}" for i in range(500)}, "alive": f"{alive}/a"}, tmp_path, tmp_path)
     assert time.monotonic() - started < 60 and found.pop("alive")[0] == "alive.jpg"
-    assert all(isinstance(result, Unanswered) for result in found.values()) and "did not answer 10 times in a row" in str(found["n499"])
+    assert all(isinstance(result, Unanswered) for result in found.values()) and "did not answer 4 times in a row" in str(found["n499"])
 
 
 def test_a_file_that_grows_without_end(tmp_path, monkeypatch):
     monkeypatch.setattr(images, "MAX_BYTES", 2**20)
     with museum({"/long": (200, {}, bytes(2**23))}) as (address, _):
-        with pytest.raises(Unusable, match="more than 1 MiB"): images.download(f"{address}/long", images._session(), 2**20)
+        with pytest.raises(Unusable, match="more than 1 MiB"): images.download(f"{address}/long", polite_session(), 2**20)
