@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-# %% ../nbs/90_cli.ipynb #9ca2fc99
+# %% ../nbs/90_cli.ipynb #f878f046
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="What emotion does a work of art evoke, and can it be learned from pixels?")
 
@@ -69,8 +69,8 @@ def clean(
     "Clean a table of paintings and fetch their images; run it again to go on."
     from emoart.data import clean
     if persons:
-        from emoart.persons import mark_persons, person_detector
-        person_detector() # so that missing weights are told at once
+        from emoart.persons import mark_persons, person_confidence
+        person_confidence([]) # so that missing weights are told at once
     _say(clean(sheet, out, limit, judged, retry))
     if persons: print(f"{mark_persons(out):,} paintings show a person")
 

@@ -41,7 +41,7 @@ def alike(
     mean, deviation = real.mean(0), np.where(real.std(0) > 1e-6, real.std(0), 1.)
     return (real - mean) / deviation, (made - mean) / deviation
 
-# %% ../nbs/30_gan_quality.ipynb #8ea251e4
+# %% ../nbs/30_gan_quality.ipynb #49eaf588
 def _kernel(a, b): return (a @ b.T / a.shape[1] + 1)**3
 
 def _mmd(a, b):
@@ -66,6 +66,7 @@ def fid(
 ) -> float: # 0 or more
     "Fréchet distance of two Gaussians, $|\\mu_1 - \\mu_2|^2 + \\mathrm{tr}(C_1 + C_2 - 2 (C_1 C_2)^{1/2})$ (Heusel et al. 2017)."
     a, b = ((x - x.mean(0)) / np.sqrt(len(x) - 1) for x in (real, made))
+    a, b = (np.linalg.qr(x, "r") for x in (a, b)) # as many rows as features at most, and the same products
     root = np.linalg.norm(a @ b.T, "nuc") # the eigenvalues of the covariances' product are the squared singular values of this matrix
     return float(((real.mean(0) - made.mean(0))**2).sum() + (a**2).sum() + (b**2).sum() - 2 * root)
 
