@@ -139,7 +139,7 @@ def same_pictures(
     component = connected_components(coo_array((np.ones(len(a)), (a, b)), shape=(len(distinct),) * 2), directed=False)[1][which]
     return np.unique(component, return_index=True)[1][component]
 
-# %% ../nbs/11_images.ipynb #c52584c2
+# %% ../nbs/11_images.ipynb #a902169b
 WORKERS, PER_HOST = 16, 4 # requests at once: in all, and at one server
 GIVE_UP_AFTER = 10 # requests in a row that one server did not answer
 TIMEOUT = (10, 30) # seconds to connect, and between two pieces of the answer
@@ -151,20 +151,26 @@ class Unusable(ValueError):
 class Unanswered(ValueError):
     "A server that gave no answer this time."
 
+def _without_body(answer, **_):
+    "Leave a redirect's body, however long, unread; requests would read all of it."
+    if answer.is_redirect:
+        answer._content = b""
+        answer.raw.close()
+
 def polite_session() -> requests.Session:
     "An HTTP session that retries with back-off and names itself."
     session = requests.Session()
     retry = Retry(total=3, backoff_factor=0.5, status_forcelist=(429, 500, 502, 503, 504), raise_on_status=False, retry_after_max=60)
     for scheme in ("http://", "https://"): session.mount(scheme, HTTPAdapter(max_retries=retry, pool_maxsize=WORKERS))
-    session.hooks["response"].append(lambda answer, **_: setattr(answer, "_content", b"") if answer.is_redirect else None) # or requests would read a redirect's body, however long
+    session.hooks["response"].append(_without_body)
     session.headers["User-Agent"] = "emoart (research on emotion and art)"
     return session
 
 _FAILURES = { # what requests and urllib3 raise -> words for the ledger, special before general
     (requests.Timeout, urllib3_exceptions.TimeoutError): (Unanswered, "no answer in time"),
-    urllib3_exceptions.ProtocolError: (Unanswered, "the connection broke off"),
+    (urllib3_exceptions.ProtocolError, urllib3_exceptions.SSLError): (Unanswered, "the connection broke off"),
     requests.exceptions.InvalidSchema: (Unusable, "not http or https, or redirected to such an address"),
-    requests.exceptions.SSLError: (Unusable, "the server's certificate is not valid"),
+    requests.exceptions.SSLError: (Unanswered, "no secure connection"),
     requests.TooManyRedirects: (Unusable, "too many redirects"),
     requests.ConnectionError: (Unanswered, "no connection"),
     ValueError: (Unusable, "address cannot be read, or redirected to one that cannot"),
@@ -236,7 +242,7 @@ def fetch_images(
     "Bring images into one folder, `WORKERS` at a time and `PER_HOST` from one server."
     waiting = defaultdict(deque)
     for name, url in addresses.items(): waiting[_host(url)].append((name, url))
-    ready, busy, unanswered, results, done = deque(waiting), Counter(), Counter(), {}, SimpleQueue()
+    ready, running, busy, unanswered, results, done = deque(waiting), 0, Counter(), Counter(), {}, SimpleQueue()
     workers = ThreadPool(WORKERS) # of threads that nobody waits for after Ctrl-C
     def fetch(name, host, url):
         try: return name, host, _fetch(name, url, folder, images, known, session)
@@ -244,20 +250,20 @@ def fetch_images(
     with warnings.catch_warnings(), polite_session() as session, tqdm(desc="images", total=len(addresses), unit="file", leave=False, disable=None) as bar:
         warnings.simplefilter("ignore") # what decoders say of files that they read all the same
         try:
-            while ready or busy.total():
-                while ready and busy.total() < WORKERS:
+            while ready or running:
+                while ready and running < WORKERS:
                     host = ready.popleft()
                     name, url = waiting[host].popleft()
                     if unanswered[host] < GIVE_UP_AFTER:
                         workers.apply_async(fetch, (name, host, url), callback=done.put, error_callback=done.put)
-                        busy[host] += 1
+                        busy[host] += 1; running += 1
                     else: results[name] = Unanswered(f"not asked, {host} did not answer {GIVE_UP_AFTER} times in a row")
                     if waiting[host] and (busy[host] < PER_HOST or not host): ready.append(host)
-                if not busy.total(): continue
+                if not running: continue
                 if isinstance(came := done.get(), Exception): raise came
                 name, host, result = came
                 results[name] = result
-                busy[host] -= 1
+                busy[host] -= 1; running -= 1
                 if waiting[host] and host and busy[host] == PER_HOST - 1: ready.append(host)
                 unanswered[host] = unanswered[host] + 1 if isinstance(result, Unanswered) else 0
                 bar.update()

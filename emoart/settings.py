@@ -30,7 +30,7 @@ ROOT = Path(emoart.__file__).resolve().parents[1] # the repository
 NOTEBOOKS = ROOT / "nbs"
 SETTINGS_FILE = ROOT / "settings.ini"
 
-# %% ../nbs/00_settings.ipynb #1047e0d9
+# %% ../nbs/00_settings.ipynb #26a77c85
 PARTIAL = ".partial-" # begins the name of a file that is being written
 
 @contextmanager
@@ -64,7 +64,7 @@ def writable_folder(
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path): pass
     except (OSError, RuntimeError) as error: # RuntimeError: a home that nobody has
-        raise InputError(f"cannot write to the folder {path}: {getattr(error, 'strerror', error)}; choose another one") from None
+        raise InputError(f"cannot write to the folder {path}: {getattr(error, 'strerror', None) or error}; choose another one") from None
     return path
 
 # %% ../nbs/00_settings.ipynb #0129a966

@@ -18,11 +18,13 @@ def picture(mode="RGB", size=(40, 30), format="JPEG", seed=None):
 
 
 @contextmanager
-def museum(answers, delay=0):
+def museum(answers, delay=0, keep_alive=False):
     "Context with a server's address and the list of paths that it was asked for. An answer is (status, headers, body), or a function that gives one for the path and the number of times it was asked; a body may come in pieces."
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1" if keep_alive else "HTTP/1.0"
+
         def do_GET(self):
             asked.append(self.path)
             time.sleep(delay)

@@ -22,7 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from museum import museum, picture
 
-from emoart.data import HEADINGS, clean, distribution, fetch_wikiart_emotions, read_paintings, read_sheet, soft_labels, tidy
+from emoart.data import HEADINGS, SCHEMA, clean, distribution, fetch_wikiart_emotions, read_paintings, read_sheet, soft_labels, tidy
 from emoart.images import load_image
 from emoart.settings import InputError
 
@@ -166,7 +166,7 @@ def test_the_folder_of_the_sheet_is_not_cleaned_into(tmp_path, emoart):
     assert (tmp_path / "paintings.csv").read_text() == content
 
 
-@pytest.mark.parametrize("heading", ["File,URL,Title,Source_ID,ID", "Title,Genre,Emotion,Image URL,URL", "File,image_id,image_width", "Title;Genre;Emotion;Image URL", "Title\tGenre\tEmotion\tImage URL"])
+@pytest.mark.parametrize("heading", ["File,URL,Title,Source_ID,ID", "Title,Genre,Emotion,Image URL,URL", "File,image_id,image_width", "Title;Genre;Emotion;Image URL;\"Notes, mine, and yours, all\"", "Title\tGenre\tEmotion\tImage URL"])
 def test_headings_of_ones_own_disturb_nothing(heading, tmp_path):
     separator = max(",;\t", key=heading.count)
     fields = {"file": "0.jpg", "image url": "0.jpg", "title": "A", "image_id": "7", "image_width": "640"}
@@ -177,6 +177,7 @@ def test_headings_of_ones_own_disturb_nothing(heading, tmp_path):
 
 @pytest.mark.parametrize("content, words", [
     ("Title,TITLE,Genre,Emotion,Image URL\n", ["two columns Title"]), ("File,File\n", ["two columns File"]), ("File,share_joy,share_happiness\n0.jpg,1,1\n", ["two columns of joy"]),
+    ("File,share_joy,share_joy\n0.jpg,1,1\n", ["two columns Share_Joy"]),
     ("ID,Category,Is painting\n1,2,3\n", ["lacks the columns Title, Genre", "has Id, Category, Is Painting"]), ("My paintings,,\n,,\nTitle,Genre,Emotion\n", ["the first row of this one has My Paintings"]),
     ("File,Title\n0.jpg,Caf\xe9\n".encode("latin-1"), ["not in UTF-8"]), ("File\n0.jpg\n".encode("utf-16"), ["not in UTF-8"])])
 def test_tables_that_cannot_be_read(content, words, tmp_path, emoart):
@@ -213,27 +214,27 @@ def test_a_word_beside_shares_stands_where_nobody_chose(tmp_path):
 
 
 @pytest.mark.parametrize("name, damage", [
-    ("paintings.csv", lambda text: ""), ("paintings.csv", lambda text: "\0\x80"), ("paintings.csv", lambda text: text.replace(text.split("\n")[1].split(",")[13], "1.23E+15")),
-    ("paintings.csv", lambda text: text.replace(text.split("\n")[1].split(",")[13], "")), ("rejects.csv", lambda text: ""), ("rejects.csv", lambda text: text[:-20]), ("summary.json", lambda text: "")])
+    ("paintings.csv", lambda content: b""), ("paintings.csv", lambda content: b"\0\x80"), *(("paintings.csv", lambda content, value=value, column=column: content.replace(
+        content.splitlines()[1].split(b",")[list(SCHEMA).index(column)], value)) for column in ("phash", "file") for value in (b"1.23E+15", b"")),
+    ("rejects.csv", lambda content: b""), ("rejects.csv", lambda content: content[:-20]), ("summary.json", lambda content: b"")])
 def test_damage_to_what_an_earlier_run_left_is_mended(name, damage, tmp_path, server):
     table = f"File\n0.jpg\n1.jpg\n2.jpg\n{server[0]}/missing.jpg\n"
     before = cleaned(tmp_path, table)[0]
     first, file = contents(tmp_path / "out"), tmp_path / "out" / name
-    assert damage(file.read_text()) != file.read_text()
-    file.write_text(damage(file.read_text()))
+    file.write_bytes(damage(file.read_bytes()))
+    assert file.read_bytes() != first[name]
     assert cleaned(tmp_path, table)[0] == before and contents(tmp_path / "out") == first
 
 
 def test_who_was_looked_for_is_remembered(tmp_path, monkeypatch):
     from emoart import persons
-    monkeypatch.setattr(persons, "person_confidence", lambda images: np.linspace(0, 1, len(images)))
-    cleaned(tmp_path, table := "File\n0.jpg\n1.jpg\n2.jpg\n")
+    monkeypatch.setattr(persons, "person_confidence", lambda images: np.array([0, 0.1, 0.5, 0.75]))
+    cleaned(tmp_path, table := "File,Title,Genre\n0.jpg,A,portrait\n0.jpg,B,landscape\n1.jpg,C,landscape\n2.jpg,D,\n")
     persons.mark_persons(tmp_path / "out")
     marked = contents(tmp_path / "out")
     cleaned(tmp_path, table)
-    assert contents(tmp_path / "out") == marked and len(read_paintings(tmp_path / "out", "person", labelled=False)) == 2
-    (tmp_path / "1.jpg").write_bytes(GOOD)
-    cleaned(tmp_path, table)
+    assert contents(tmp_path / "out") == marked and list(read_paintings(tmp_path / "out", "person", labelled=False).title) == ["A", "C", "D"]
+    cleaned(tmp_path, table.replace("landscape", "still life", 1))
     with pytest.raises(InputError, match="--persons"): read_paintings(tmp_path / "out", "person", labelled=False)
 
 
