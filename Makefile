@@ -31,6 +31,7 @@ export: setup ## after editing notebooks: clean them, export the package, write 
 	$(BIN)/nbdev-clean
 	find emoart -name '*.py' -delete
 	$(BIN)/nbdev-export
+	@touch $(READY) # nbdev writes pyproject.toml anew, as it was
 	$(MAKE) readme
 
 README := .

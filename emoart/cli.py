@@ -16,7 +16,7 @@ from typing import Annotated
 
 import typer
 
-# %% ../nbs/90_cli.ipynb #f878f046
+# %% ../nbs/90_cli.ipynb #c89e2266
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="What emotion does a work of art evoke, and can it be learned from pixels?")
 
@@ -51,7 +51,7 @@ def _say(summary):
     if summary["same_picture"]: print(f"{summary['same_picture']:,} paintings show a picture that came before; they stay in one split with it")
     if summary["undecided"]: print(f"{summary['undecided']:,} kept without a group: two groups were chosen equally often")
     if summary["unknown_emotions"]:
-        print("kept without a group, their words are in no vocabulary:", ", ".join(f"{word} ({n})" for word, n in summary["unknown_emotions"].items()))
+        print("kept without a group, their words are in no vocabulary:", ", ".join(f"{word!r} ({n})" for word, n in summary["unknown_emotions"].items()))
 
 Judged = Annotated[str, typer.Option(help="WikiArt Emotions: what people saw when they chose, image, title or art (both).")]
 Retry = Annotated[bool, typer.Option("--retry", help="Ask again for images that an earlier run found unusable.")]

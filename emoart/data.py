@@ -369,7 +369,7 @@ def plot_distributions(
         ax.tick_params(labelsize=8); ax.spines[["top", "right"]].set_visible(False)
     return fig
 
-# %% ../nbs/12_data.ipynb #d40fee18
+# %% ../nbs/12_data.ipynb #d2372423
 def cleaned_gallery(
     settings: Settings, # the gallery's part of it names the folder
 ) -> Path: # folder as `clean` leaves it
@@ -397,7 +397,7 @@ def read_paintings(
     kept = paintings[wanted & ((paintings.group >= 0) | (not labelled))].reset_index(drop=True)
     if kept.empty:
         genres = ", ".join(f"{name or 'no genre'} ({n})" for name, n in Counter(paintings.genre).most_common(8))
-        raise InputError(f"{table} has no {'labelled ' * labelled}painting{f' of the genre {genre!r}' * bool(genre)}; it has {genres or 'none'}")
+        raise InputError(f"{table} has no {'labelled ' * labelled}painting{f' of the genre {genre!r}' * bool(genre)}; it has {genres or 'none'}{'; -p genre=NAME takes another, -p genre= all of them' * bool(genre and genres)}")
     kept["image"] = [str(Path(folder) / "images" / file) for file in kept.file]
     return kept
 

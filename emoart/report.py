@@ -64,7 +64,7 @@ def table1(
     rows += [_row(m, m["model"], m["train"], m["test"], m["published"]) for m in metrics.values()]
     return pd.DataFrame(rows, columns=TABLE1)
 
-# %% ../nbs/41_report.ipynb #e37309e4
+# %% ../nbs/41_report.ipynb #9c2eb85b
 PAGE = page_template(style="""
 .figures img { background: #fff; border: 1px solid var(--line); border-radius: 6px; max-width: 100%; height: auto }
 .chip { display: inline-block; width: .75em; height: .75em; border-radius: 50%; margin-right: .35em; vertical-align: baseline }
@@ -123,7 +123,7 @@ the majority baseline has {{ e.majority.balanced_accuracy.value | share }}. The 
 </div>
 <h2>The data</h2>
 <p>{{ summary.rows }} rows in the sheet: {{ summary.kept }} kept, {{ summary.rejected }} rejected, {{ summary.repeated }} repeated; {{ summary.labelled }} of the kept ones
-carry an emotion group.{% if summary.unknown_emotions %} Words without a group, kept unlabelled:
+carry an emotion group{% if settings.genre %}, of which the experiments use those of the genre {{ settings.genre }}{% endif %}.{% if summary.unknown_emotions %} Words without a group, kept unlabelled:
 {% for word, n in summary.unknown_emotions.items() %}{{ word }} ({{ n }}){{ ", " if not loop.last }}{% endfor %}.{% endif %}</p>
 <div class="wide">{{ counts }}</div>
 {% if rejects %}

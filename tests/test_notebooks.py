@@ -61,6 +61,16 @@ def test_an_experiment_records_what_it_did(stem, parameters, expected, smoke_gal
         assert metrics["n_test"] / len(predictions) == pytest.approx(parameters.get("test_share", 0.25), abs=0.06)
 
 
+@pytest.mark.parametrize("stem", ["25_cvfc", "26_fusion"])
+def test_two_groups_are_enough(stem, smoke_gallery, tmp_path):
+    (tmp_path / "images").symlink_to(smoke_gallery / "images")
+    paintings = pd.read_csv(smoke_gallery / "paintings.csv", dtype=str, keep_default_na=False)
+    paintings[paintings.group.isin(["0", "3"])].to_csv(tmp_path / "paintings.csv", index=False)
+    execute(stem, tmp_path, paintings=str(tmp_path), out=str(tmp_path / "run"), epochs=1, **{"image_size": 64} if stem == "26_fusion" else {})
+    said = pd.read_csv(tmp_path / "run" / "predictions.csv")
+    assert set(said.truth) == {0, 3} and len(json.loads((tmp_path / "run" / "metrics.json").read_text())["classes"]) == 4
+
+
 def test_a_comparison_records_what_it_did(smoke_gallery, tmp_path):
     models = ["majority baseline", "CV+FC", "CV+logistic", "transfer", "average"]
     execute("28_comparison", tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), genre="", image_size=64, groups="poles", n_folds=2, n_repeats=2,
