@@ -49,7 +49,7 @@ SCHEMA = { # column of paintings.csv -> what it holds
     "base64_title": "URL-safe base64 of the title, the thesis's file name",
 } # person and person_confidence where `emoart clean --persons` looked, share_WORD where the source has soft labels: share of the people, 0 to 1, who chose the word
 
-# %% ../nbs/12_data.ipynb #fdde22bf
+# %% ../nbs/12_data.ipynb #bc659e36
 HEADINGS = { # heading, in lower case -> column
     "title": "title", "style": "style", "artist": "artist", "genre": "genre", "tags": "tags", "emotion": "emotion", "year": "year",
     "image url": "url", "file": "url", "id": "source_id", "split": "split"}
@@ -133,7 +133,7 @@ def _share_columns(table, judged):
     def word(heading):
         for begins in ("share_", *JUDGED[judged]):
             if heading.startswith(begins) and (begins == "share_" or canonical(heading[len(begins):]) in WORDS): return canonical(heading[len(begins):])
-    return {heading: f"share_{word(heading)}" for heading in table if word(heading)}
+    return {heading: f"share_{found}" for heading in table if (found := word(heading))}
 
 def read_sheet(
     path: Path, # .xlsx, .csv or .tsv (UTF-8) of one of the three kinds above, or the folder of one
@@ -160,7 +160,7 @@ def read_sheet(
     if sheet.empty: raise InputError(f"{path.name} has a heading and no rows; it needs one row a painting")
     return sheet.reset_index(drop=True)
 
-# %% ../nbs/12_data.ipynb #ec9893fc
+# %% ../nbs/12_data.ipynb #41b614f5
 def _folded(text):
     "One line of composed Unicode without control characters and surplus white space."
     if not text.isprintable(): text = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in text)
@@ -188,17 +188,17 @@ def _shares(paintings):
     columns = [column for column in paintings if column.startswith("share_")]
     return paintings[columns].apply(pd.to_numeric, errors="coerce").rename(columns=lambda column: column.removeprefix("share_"))
 
-def _mentions(paintings):
+def _mentions(shares):
     "How often words of each group were chosen, (n, 4), zeros where the source has no shares."
-    shares = _shares(paintings)
     return np.stack([shares[[w for w in shares if g.index == (GROUP_NAMES.index(w) if w in GROUP_NAMES else group_of(w))]].sum(axis=1) for g in GROUPS], axis=1).astype(float)
 
 def soft_labels(
     paintings: pd.DataFrame, # n paintings with group, and share_WORD where the source has shares, a word being an emotion's or a group's
 ) -> np.ndarray: # (n, 4) each group's share of all mentions, one-hot or NaN where nobody mentioned any; None where the source has no shares
     "Soft labels: how the mentions of emotions divide among the groups."
-    if not len(_shares(paintings).columns): return None
-    mentions = _mentions(paintings)
+    shares = _shares(paintings)
+    if not len(shares.columns): return None
+    mentions = _mentions(shares)
     labels = np.full((len(paintings), len(GROUPS)), np.nan)
     hard = paintings.group.to_numpy() >= 0
     labels[hard] = np.eye(len(GROUPS))[paintings.group[hard]]
@@ -206,9 +206,9 @@ def soft_labels(
     labels[some] = mentions[some] / mentions[some].sum(axis=1, keepdims=True)
     return labels
 
-def _label_by_shares(paintings):
+def _label_by_shares(paintings, shares):
     "Emotion and group of a source with shares: the words chosen most, the group mentioned most, no group where two are level; what is written where nobody chose a word that has one."
-    shares, mentions = _shares(paintings), _mentions(paintings)
+    mentions = _mentions(shares)
     chosen, decided = mentions.any(axis=1), np.isclose(mentions, mentions.max(axis=1, keepdims=True)).sum(axis=1) == 1
     paintings["emotion"] = [", ".join(shares.columns[row == most]) if some or (most > 0 and not written) else written
                             for row, most, some, written in zip(shares.to_numpy(), shares.max(axis=1), chosen, paintings.emotion)]
@@ -233,7 +233,7 @@ def tidy(
     paintings["split"] = paintings.split.str.lower()
     paintings["group"] = _of_each(paintings.emotion, group_of)
     shares = _shares(paintings)
-    if len(shares.columns): _label_by_shares(paintings)
+    if len(shares.columns): _label_by_shares(paintings, shares)
     bad = ~shares.apply(lambda share: share.between(0, 1)) & (paintings[[f"share_{word}" for word in shares]] != "").to_numpy()
     paintings["bad_share"] = [", ".join(f"{word}: {row[f'share_{word}']}" for word in shares.columns[wrong]) for wrong, (_, row) in
                               zip(bad.to_numpy(), paintings.iterrows())] if bad.any(axis=None) else ""
@@ -255,7 +255,7 @@ def tidy(
     order = [*(column for column in SCHEMA if column in paintings), *(column for column in paintings if column.startswith("share_"))]
     return paintings.loc[good, order].reset_index(drop=True), rejects.reset_index(drop=True)
 
-# %% ../nbs/12_data.ipynb #2bd43bde
+# %% ../nbs/12_data.ipynb #1795eef9
 def _write_csv(path, frame):
     with replacing(path) as temporary: frame.to_csv(temporary, index=False)
 
@@ -328,7 +328,7 @@ def clean(
             kept, lost = _with_images(paintings, folder, out, retry)
             rejects = pd.concat([rejects, lost]).sort_values("row")
             reasons = rejects.reason[rejects.reason != "repeated row"].value_counts().sort_index()
-            unlabelled, chosen = (kept.group < 0) & (kept.emotion != ""), _mentions(kept).any(axis=1)
+            unlabelled, chosen = (kept.group < 0) & (kept.emotion != ""), _mentions(_shares(kept)).any(axis=1)
             unknown = Counter(map(canonical, kept.emotion[unlabelled & ~chosen]))
             digest = hashlib.sha256(kept[["id", "emotion", "group", "genre", "sha256", "picture", "split"]].to_csv(index=False).encode()).hexdigest()
             summary = dict(rows=len(rows), kept=len(kept), rejected=int(reasons.sum()), repeated=len(rejects) - int(reasons.sum()),
