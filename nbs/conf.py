@@ -1,13 +1,13 @@
-"Sphinx settings for `make docs`: the pages that 45_docsite writes, as the notebooks were last run; nothing is executed."
+"Sphinx settings for `make docs`: the pages that 90_docsite writes, as the notebooks were last run; nothing is executed."
 project = html_title = "emoart"
-extensions = ["myst_nb", "sphinx_copybutton", "sphinxcontrib.bibtex", "emoart.docsite"]
+extensions = ["myst_nb", "sphinx_copybutton", "sphinxcontrib.bibtex", "emoart.workshop.docsite"]
 exclude_patterns = ["**/.ipynb_checkpoints"]
 nb_execution_mode = "off"
 nb_render_markdown_format = "myst" # tables in Markdown outputs
 nb_number_source_lines = False
 myst_enable_extensions = ["attrs_block", "colon_fence", "dollarmath"]
 myst_heading_anchors = 3
-html_math_renderer = "mathml" # of 45_docsite: no script, no network
+html_math_renderer = "mathml" # of 90_docsite: no script, no network
 bibtex_bibfiles = ["references.bib"]
 bibtex_reference_style = "as_written"
 bibtex_default_style = "plain"

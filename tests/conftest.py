@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from emoart.settings import ROOT, load_settings
+from emoart.core.files import ROOT
+from emoart.core.settings import load_settings
 
 EMOART = Path(sys.executable).with_name("emoart")
 SHARED = ROOT.parent / "shared"
@@ -22,7 +23,7 @@ def run_emoart(*arguments, timeout=300, environment={}):
 @pytest.fixture
 def emoart(capsys):
     "The command line in this process, which saves the seconds that a process needs to start: called as `run_emoart` is."
-    from emoart.cli import main
+    from emoart.run.cli import main
     return lambda *arguments: subprocess.CompletedProcess(arguments, main([*map(str, arguments)]), *capsys.readouterr())
 
 
@@ -58,7 +59,7 @@ def workplace(tmp_path_factory):
 @pytest.fixture(scope="session")
 def smoke_gallery(tmp_path_factory):
     "Cleaned smoke gallery, made once."
-    from emoart.data import cleaned_gallery
+    from emoart.data.clean import cleaned_gallery
     return cleaned_gallery(load_settings("smoke", cache=str(tmp_path_factory.mktemp("gallery"))))
 
 

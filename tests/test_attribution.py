@@ -13,14 +13,14 @@ import pytest
 from conftest import assert_one_sentence, run_emoart
 from PIL import Image
 
-from emoart import attribution as a
-from emoart.backbones import extractor
-from emoart.cvfc import FEATURES, cvfc
-from emoart.emotions import GROUP_NAMES
-from emoart.faithfulness import energy_shares, most_exciting, perturbation_curves, pointing_hits, shuffled_weights
-from emoart.keras_vis import keras_vis
-from emoart.settings import NOTEBOOKS, InputError
-from emoart.shallnet import shallnet
+from emoart.explain import attribution as a
+from emoart.models.backbones import extractor
+from emoart.models.cvfc import FEATURES, cvfc
+from emoart.data.emotions import GROUP_NAMES
+from emoart.explain.faithfulness import energy_shares, most_exciting, perturbation_curves, pointing_hits, shuffled_weights
+from emoart.explain.keras_vis import keras_vis
+from emoart.core.files import NOTEBOOKS, InputError, find_notebook
+from emoart.models.shallnet import shallnet
 
 EXTRA = pytest.mark.skipif(not all(map(find_spec, ("vis", "tf_keras", "tf_keras_vis"))), reason="the extra is not installed: pip install emoart[keras-vis]")
 PICTURES = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3)).astype("float32")
@@ -251,7 +251,7 @@ def test_explain_refuses_in_a_sentence(options, words, place, tmp_path):
 
 def test_explain_tells_features_where_there_are_no_places(place, tmp_path):
     random, folder = np.random.default_rng(0), saved(cvfc(np.zeros(13), np.full(13, 200.)), tmp_path / "cvfc", "cvfc")
-    from emoart.explain import explain
+    from emoart.explain.explain import explain
     with pytest.raises(InputError, match="lacks features.csv"): explain(place[1], folder, tmp_path / "seen")
     ids = [f"p{i}" for i in range(24)]
     pd.DataFrame(random.uniform(0, 200, (24, 13)), columns=FEATURES).assign(id=ids).to_csv(folder / "features.csv", index=False)
@@ -263,7 +263,7 @@ def test_explain_tells_features_where_there_are_no_places(place, tmp_path):
 
 
 def test_the_notebook_measures_what_it_says(smoke_gallery, tmp_path):
-    papermill.execute_notebook(str(NOTEBOOKS / "24_faithfulness.ipynb"), str(tmp_path / "run.ipynb"), dict(profile="smoke", paintings=str(smoke_gallery), out=str(tmp_path), methods="hirescam,gradcam", n_curves=4),
+    papermill.execute_notebook(str(find_notebook("41_faithfulness")), str(tmp_path / "run.ipynb"), dict(profile="smoke", paintings=str(smoke_gallery), out=str(tmp_path), methods="hirescam,gradcam", n_curves=4),
                                progress_bar=False, kernel_name="python3", cwd=str(NOTEBOOKS))
     metrics, pointing = json.loads((tmp_path / "metrics.json").read_text()), pd.read_csv(tmp_path / "pointing.csv").set_index("map")
     assert set(pointing.index) == {"a random place", "the middle", "where training portraits have it", *(f"{m}{s}" for m in ("hirescam", "gradcam") for s in ("", ", shuffled weights"))}

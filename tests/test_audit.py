@@ -7,13 +7,14 @@ import pytest
 import tensorflow as tf
 from test_notebooks import execute
 
-from emoart import audit
-from emoart.audit import DIALS, FIGURES, TEST_LABELS, VARIANTS, run_audit
-from emoart.cvfc import cvfc, features, fit_cvfc
-from emoart.evaluate import one_hot
-from emoart.settings import ROOT, InputError, load_settings, write_json
-from emoart.shallnet import N_PRINTED, printed_accuracy, printed_cost
-from emoart.transfer import printed_loss
+from emoart.findings import audit
+from emoart.findings.audit import DIALS, FIGURES, TEST_LABELS, VARIANTS, run_audit
+from emoart.models.cvfc import cvfc, features, fit_cvfc
+from emoart.evaluate.scores import one_hot
+from emoart.core.files import ROOT, InputError, write_json
+from emoart.core.settings import load_settings
+from emoart.models.shallnet import N_PRINTED, printed_accuracy, printed_cost
+from emoart.models.transfer import printed_loss
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
 
@@ -70,15 +71,15 @@ def test_printed_colours_do_not_depend_on_the_paintings():
 
 
 @pytest.mark.parametrize("stem, parameters, count", [
-    ("21_shallnet", dict(as_published=1, epochs=1, image_size=32), 392 + 528 + 51), ("23_transfer", dict(as_published=1, epochs=1, image_size=32), None),
-    ("25_cvfc", dict(as_published="all", epochs=2, image_size=64), 61)])
+    ("30_shallnet", dict(as_published=1, epochs=1, image_size=32), 392 + 528 + 51), ("33_transfer", dict(as_published=1, epochs=1, image_size=32), None),
+    ("34_cvfc", dict(as_published="all", epochs=2, image_size=64), 61)])
 def test_a_printed_variant_runs(stem, parameters, count, smoke_gallery, tmp_path):
     execute(stem, tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), **parameters)
     metrics, predictions = json.loads((tmp_path / "metrics.json").read_text()), pd.read_csv(tmp_path / "predictions.csv")
     test = predictions[predictions.part == "test"]
     history = pd.read_json(tmp_path / "history.jsonl", lines=True)
     assert count in (None, metrics["parameters"]) and metrics["as_published"] == parameters["as_published"]
-    if stem == "21_shallnet":
+    if stem == "30_shallnet":
         assert metrics["printed"]["test"] == pytest.approx((test.predicted == 0).mean()) == pytest.approx(history.val_accuracy.iloc[-1])
     else:
         assert (predictions.predicted == 1).all() and metrics["test"]["accuracy"]["value"] == pytest.approx((test.truth == 1).mean())

@@ -17,9 +17,9 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 from PIL import Image
 
-from emoart import backbones
-from emoart.backbones import efficientnet_lite0, extractor, features, lite0_file, load_pth, read_pth, trunk
-from emoart.settings import InputError, NotRun
+from emoart.models import backbones
+from emoart.models.backbones import efficientnet_lite0, extractor, features, lite0_file, load_pth, read_pth, trunk
+from emoart.core.files import InputError, NotRun
 
 
 class Call:

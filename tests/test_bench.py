@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from test_notebooks import execute
 
-from emoart import bench
-from emoart.bench import SMOKE, WORKS, Row, asdict, interleaved, measure, operations, ratio, slope, verdict, write_bench
-from emoart.dcgan import dcgan_discriminator, dcgan_generator
-from emoart.settings import ROOT
+from emoart.workshop import bench
+from emoart.workshop.bench import SMOKE, WORKS, Row, asdict, interleaved, measure, operations, ratio, slope, verdict, write_bench
+from emoart.generate.dcgan import dcgan_discriminator, dcgan_generator
+from emoart.core.files import ROOT
 
 
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory):
     "What the chapter measures when it runs."
     folder = tmp_path_factory.mktemp("bench")
-    execute("46_bench", folder, out=str(folder / "bench.json"))
+    execute("91_bench", folder, out=str(folder / "bench.json"))
     return json.loads((folder / "bench.json").read_text())
 
 

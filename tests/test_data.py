@@ -22,9 +22,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from museum import museum, picture
 
-from emoart.data import HEADINGS, SCHEMA, clean, distribution, fetch_wikiart_emotions, read_paintings, read_sheet, soft_labels, tidy
-from emoart.images import load_image
-from emoart.settings import InputError
+from emoart.data.clean import HEADINGS, SCHEMA, clean, distribution, fetch_wikiart_emotions, read_paintings, read_sheet, soft_labels, tidy
+from emoart.data.images import load_image
+from emoart.core.files import InputError
 
 
 GOOD = picture()
@@ -227,7 +227,7 @@ def test_damage_to_what_an_earlier_run_left_is_mended(name, damage, tmp_path, se
 
 
 def test_who_was_looked_for_is_remembered(tmp_path, monkeypatch):
-    from emoart import persons
+    from emoart.objects import persons
     monkeypatch.setattr(persons, "person_confidence", lambda images: np.array([0, 0.1, 0.5, 0.75]))
     cleaned(tmp_path, table := "File,Title,Genre\n0.jpg,A,portrait\n0.jpg,B,landscape\n1.jpg,C,landscape\n2.jpg,D,\n")
     persons.mark_persons(tmp_path / "out")

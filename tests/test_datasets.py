@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from museum import picture
 
-from emoart.datasets import N_VERSIONS, dataset
-from emoart.images import load_image
+from emoart.data.datasets import N_VERSIONS, dataset
+from emoart.data.images import load_image
 
 STREAM = """
 import re, sys, time
 import numpy as np
 from pathlib import Path
-from emoart.backend import keras
-from emoart.datasets import dataset
+from emoart.core.backend import keras
+from emoart.data.datasets import dataset
 
 paths = [path for path in sorted(Path(sys.argv[1]).iterdir())] * 200
 class Clock(keras.callbacks.Callback):
@@ -60,7 +60,7 @@ def test_labels_stay_with_their_pictures_in_every_version(paths):
 
 
 def test_what_is_too_much_to_keep_is_read_again(paths, monkeypatch):
-    from emoart import datasets
+    from emoart.data import datasets
     reads = []
     monkeypatch.setattr(datasets, "load_image", lambda path, *args: reads.append(path) or load_image(path, *args))
     for budget, expected in ((2**20, 7), (0, 14)):

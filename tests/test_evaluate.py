@@ -3,11 +3,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emoart.data import soft_labels
-from emoart.evaluate import (calibration, calibration_error, compare, corrected_t_test, cross_validate, evaluate, fold_scores, majority_baseline,
+from emoart.data.clean import soft_labels
+from emoart.evaluate.scores import (calibration, calibration_error, compare, corrected_t_test, cross_validate, evaluate, fold_scores, majority_baseline,
                              one_hot, paired_bootstrap, score, soft_score)
-from emoart.settings import InputError
-from emoart.splits import repeated_folds
+from emoart.core.files import InputError
+from emoart.data.splits import repeated_folds
 
 # six paintings, three classes: 0 0 0 1 1 2, predicted 0 0 1 1 2 2
 Y = np.array([0, 0, 0, 1, 1, 2])

@@ -4,16 +4,17 @@ import pandas as pd
 import pytest
 from threadpoolctl import threadpool_limits
 
-from emoart.backend import keras, seed_everything
-from emoart.comparison import MODELS, RECIPES, Refit, comparable, compare_models, contestants
-from emoart.cvfc import FEATURES, check_features, cvfc, features, fit_cvfc, fit_plain, PLAIN_CLASSIFIERS
-from emoart.data import read_paintings
-from emoart.images import load_images
-from emoart.evaluate import one_hot, score
-from emoart.fusion import fit_fusion, fusion_head, join
-from emoart.gallery import ceiling
-from emoart.settings import ROOT, InputError, load_settings
-from emoart.transfer import head
+from emoart.core.backend import keras, seed_everything
+from emoart.findings.comparison import MODELS, RECIPES, Refit, comparable, compare_models, contestants
+from emoart.models.cvfc import FEATURES, check_features, cvfc, features, fit_cvfc, fit_plain, PLAIN_CLASSIFIERS
+from emoart.data.clean import read_paintings
+from emoart.data.images import load_images
+from emoart.evaluate.scores import one_hot, score
+from emoart.models.fusion import fit_fusion, fusion_head, join
+from emoart.data.gallery import ceiling
+from emoart.core.files import ROOT, InputError
+from emoart.core.settings import load_settings
+from emoart.models.transfer import head
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 from conftest import assert_one_sentence, run_emoart
 
-from emoart.data import cleaned_gallery
-from emoart.experiments import parameters_from, run_notebook
-from emoart.gallery import ceiling, make_gallery, plan_gallery
-from emoart.settings import NOTEBOOKS, load_settings
+from emoart.data.clean import cleaned_gallery
+from emoart.run.experiments import parameters_from, run_notebook
+from emoart.data.gallery import ceiling, make_gallery, plan_gallery
+from emoart.core.files import NOTEBOOKS, find_notebook
+from emoart.core.settings import load_settings
 
 
 def digest(folder):
@@ -58,7 +59,7 @@ def test_planted_truth(tmp_path):
     for dials in ((1, 0), (0, 1), (0, 0)):
         settings = load_settings("quick", n_labelled=240, n_bootstrap=200, cache=str(tmp_path / "cache"), global_cue=dials[0], local_cue=dials[1])
         folder = tmp_path / f"{dials[0]}-{dials[1]}"
-        notebook = NOTEBOOKS / "25_cvfc.ipynb"
+        notebook = find_notebook("cvfc")
         parameters = dict(parameters_from(notebook, settings), paintings=str(cleaned_gallery(settings)), out=str(folder))
         assert run_notebook(notebook, folder, parameters)
         scores[dials] = json.loads((folder / "metrics.json").read_text())["test"]

@@ -11,13 +11,13 @@ import pytest
 from conftest import assert_one_sentence
 from PIL import Image
 
-from emoart.backbones import computing_in, has_bfloat16
-from emoart.backend import keras, tf
-from emoart.bench import published_step
-from emoart.dcgan import dcgan_discriminator, dcgan_generator
-from emoart.gan import GAN, LOSSES, PENALTY
-from emoart.gan_quality import fid, kid, warnings_of
-from emoart.gan_training import Diverged, read_game, train_gan
+from emoart.models.backbones import computing_in, has_bfloat16
+from emoart.core.backend import keras, tf
+from emoart.workshop.bench import published_step
+from emoart.generate.dcgan import dcgan_discriminator, dcgan_generator
+from emoart.generate.gan import GAN, LOSSES, PENALTY
+from emoart.generate.quality import fid, kid, warnings_of
+from emoart.generate.training import Diverged, read_game, train_gan
 
 SMALL = ["--profile", "smoke", "-p", "dcgan_size=16", "-p", "dcgan_batch_size=8", "-p", "dcgan_epochs=2", "-p", "dcgan_g_steps=1"]
 
@@ -101,10 +101,10 @@ def test_measures_know_the_same_from_another():
 GAME = """
 import sys, numpy as np
 from pathlib import Path
-from emoart.gan_experiment import make_gan
-from emoart.dcgan import dcgan_discriminator, dcgan_generator
-from emoart.gan_training import train_gan
-from emoart.settings import load_settings
+from emoart.generate.experiment import make_gan
+from emoart.generate.dcgan import dcgan_discriminator, dcgan_generator
+from emoart.generate.training import train_gan
+from emoart.core.settings import load_settings
 settings = load_settings("smoke", dcgan_size=16, gan_augmented=1)
 pictures = np.random.default_rng(0).integers(0, 256, (40, 16, 16, 3), "uint8")
 def memory(generator): return {"memory": int(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmRSS")))} if len(sys.argv) > 2 else {}
@@ -172,7 +172,7 @@ def mixed(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(mixed, workplace, tmp_path_factory):
     "A small DCGAN, trained through the command line on the mixed folder."
-    from emoart.cli import main
+    from emoart.run.cli import main
     out = tmp_path_factory.mktemp("run")
     assert main(["train", "dcgan", "--images", str(mixed), "--out", str(out), *SMALL, *workplace[0]]) == 0
     return out

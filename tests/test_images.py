@@ -7,8 +7,8 @@ import pytest
 from museum import museum, picture
 from PIL import Image
 
-from emoart import images
-from emoart.images import PER_HOST, RESIZES, Unanswered, Unusable, check_image, fetch_images, load_image, open_rgb, perceptual_hash, polite_session, same_pictures
+from emoart.data import images
+from emoart.data.images import PER_HOST, RESIZES, Unanswered, Unusable, check_image, fetch_images, load_image, open_rgb, perceptual_hash, polite_session, same_pictures
 
 GOOD = picture(seed=0)
 
@@ -61,7 +61,7 @@ def test_what_a_resize_keeps(tmp_path):
 
 
 def test_copies_are_found_and_paintings_are_not_confused(smoke_gallery):
-    from emoart.data import read_paintings
+    from emoart.data.clean import read_paintings
     paintings = read_paintings(smoke_gallery, labelled=False)
     assert (paintings.picture == paintings.id).all(), "the gallery paints nothing twice"
     originals = [open_rgb(path) for path in paintings.image[:40]]

@@ -7,9 +7,9 @@ import pytest
 import skimage
 from PIL import Image
 
-from emoart import persons
-from emoart.data import read_paintings
-from emoart.settings import InputError
+from emoart.objects import persons
+from emoart.data.clean import read_paintings
+from emoart.core.files import InputError
 
 PHOTOGRAPHS = Path(skimage.data.__file__).parent
 

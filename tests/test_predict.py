@@ -9,9 +9,9 @@ import pytest
 from conftest import SHARED, assert_one_sentence, run_emoart
 from PIL import Image
 
-from emoart.data import read_paintings
-from emoart.emotions import GROUP_NAMES
-from emoart.predict import MODELS, load_model, predict
+from emoart.data.clean import read_paintings
+from emoart.data.emotions import GROUP_NAMES
+from emoart.models.predict import MODELS, load_model, predict
 
 FAST = {"shallnet": ["-pshallnet_epochs=1"], "transfer": ["-ptransfer_epochs=3", "-presize=pad"], "cvfc": ["-pcvfc_epochs=2"], "fusion": ["-pfusion_epochs=2"]}
 

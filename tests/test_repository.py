@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from emoart.settings import NOTEBOOKS, ROOT
+from emoart.core.files import NOTEBOOKS, ROOT, chapters, modules
 
 BIN = Path(sys.executable).parent
-NAMES = sorted(path.name for path in NOTEBOOKS.glob("*.ipynb"))
+PATHS = [NOTEBOOKS / "index.ipynb", *chapters()]
 
 
 def tree(folder):
@@ -35,19 +35,19 @@ def nbdev(command, folder):
 
 def parameter_cells(folder):
     "Notebook -> number of its cells that carry papermill's tag."
-    cells = {p.name: json.loads(p.read_text())["cells"] for p in folder.glob("*.ipynb")}
+    cells = {p.stem: json.loads(p.read_text())["cells"] for p in chapters(folder)}
     return {name: n for name in cells if (n := sum("parameters" in c["metadata"].get("tags", []) for c in cells[name]))}
 
 
 def test_notebooks_are_clean(copy):
     nbdev("clean", copy)
-    stale = [name for name in NAMES if (copy / "nbs" / name).read_bytes() != (NOTEBOOKS / name).read_bytes()]
+    stale = [path.stem for path in PATHS if (copy / "nbs" / path.relative_to(NOTEBOOKS)).read_bytes() != path.read_bytes()]
     assert not stale, f"not clean: {stale}; run make export"
 
 
 def test_cleaning_keeps_the_parameters_tag(copy):
     before = parameter_cells(NOTEBOOKS)
-    assert set(before) == {f"{stem}.ipynb" for stem in ("14_persons", "21_shallnet", "23_transfer", "24_faithfulness", "25_cvfc", "26_fusion", "28_comparison", "31_basicgan", "32_gandeconv", "33_dcgan", "46_bench")} and set(before.values()) == {1}
+    assert set(before) == {*("50_persons", "30_shallnet", "33_transfer", "41_faithfulness", "34_cvfc", "36_fusion", "80_comparison", "64_basicgan", "65_gandeconv", "66_dcgan", "91_bench")} and set(before.values()) == {1}
     nbdev("clean", copy)
     assert parameter_cells(copy / "nbs") == before
     project = copy / "pyproject.toml"
@@ -67,19 +67,18 @@ def test_readme_is_fresh(tmp_path):
     assert tree(ROOT / "reports" / "readme") == tree(tmp_path / "reports" / "readme"), "run make export"
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_notebook_is_small_and_has_run(name):
-    path = NOTEBOOKS / name
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
+def test_a_notebook_is_small_and_has_run(path):
     assert path.stat().st_size < 300 * 1024
     outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", [])]
-    assert outputs or name == "01_backend.ipynb", "it has no outputs: run it before committing"
+    assert outputs or path.stem == "02_backend", "it has no outputs: run it before committing"
     assert not [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
 
 
 def test_no_machine_paths_and_no_index_addresses():
     machine = re.compile(r"/(?:work|root|home|Users|tmp)/[A-Za-z.]")
     index = re.compile(r"index-url|extra-index|find-links|pypi\.org/simple")
-    files = [*NOTEBOOKS.glob("*.ipynb"), ROOT / "README.md", ROOT / "requirements.lock", ROOT / "settings.ini", *ROOT.glob("reports/*.csv")]
+    files = [*PATHS, ROOT / "README.md", ROOT / "requirements.lock", ROOT / "settings.ini", *ROOT.glob("reports/*.csv")]
     for path in files:
         assert not machine.search(path.read_text()), f"a path of one machine in {path.name}"
         assert not index.search(path.read_text()), f"an index address in {path.name}"

@@ -11,8 +11,8 @@ import pytest
 from conftest import CHROMIUM, EMOART, assert_one_sentence, browse, run_emoart
 from PIL import Image
 
-from emoart.report import EXPERIMENTS, TABLE1
-from emoart.settings import load_settings
+from emoart.run.report import EXPERIMENTS, TABLE1
+from emoart.core.settings import load_settings
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,8 @@ from bs4 import BeautifulSoup
 from conftest import CHROMIUM
 from justhtml import JustHTML
 
-from emoart.settings import NOTEBOOKS, ROOT, SETTINGS
+from emoart.core.files import NOTEBOOKS, ROOT
+from emoart.core.settings import SETTINGS
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -35,7 +36,7 @@ def site(tmp_path_factory):
         dict(output_type="stream", name="stdout", text=HOSTILE), dict(output_type="execute_result", execution_count=None, metadata={}, data={"text/plain": repr(HOSTILE)})])
     said = dict(cell_type="markdown", id="a", metadata={}, source="# Ninety-nine\n\n> Nobody claims it.\n\nA painting.")
     (folder / "nbs" / "99_unclaimed.ipynb").write_text(json.dumps(dict(cells=[said, code], metadata=dict(kernelspec=dict(name="python3", display_name="python3", language="python")), nbformat=4, nbformat_minor=5)))
-    write = "from pathlib import Path; from emoart.docsite import write_site; write_site(Path('proc'), notebooks=Path('nbs').absolute(), reports=Path('reports').absolute())"
+    write = "from pathlib import Path; from emoart.workshop.docsite import write_site; write_site(Path('proc'), notebooks=Path('nbs').absolute(), reports=Path('reports').absolute())"
     subprocess.run([sys.executable, "-c", write], cwd=folder, check=True)
     built = subprocess.run([Path(sys.executable).with_name("sphinx-build"), "-W", "--keep-going", "--quiet", "proc", "html"], cwd=folder, capture_output=True, text=True)
     assert built.returncode == 0, built.stderr
@@ -66,11 +67,11 @@ def test_every_notebook_module_command_setting_and_table_has_its_page(site, page
 
 def test_directives_are_carried_out(pages):
     "A chapter shows prose, checks and pictures; exported sources are folded, exported imports and settings of nbdev are gone."
-    page = pages["25_cvfc.html"]
+    page = pages["34_cvfc.html"]
     assert page.select("details.above-input") or page.select("details.hide")
     assert "default_exp" not in page.text and "#| export" not in page.text
     assert page.h1.text.startswith("CV+FC") and page.select("math") and page.select_one('a[href*="reference/api/cvfc.html#emoart-cvfc-"]')
-    assert pages["24_attribution.html"].select_one('a[href="reference/references.html#selvaraju2017"], a[href*="references.html#id"]')
+    assert pages["40_attribution.html"].select_one('a[href="reference/references.html#selvaraju2017"], a[href*="references.html#id"]')
     rows = [[cell.text.strip() for cell in row.select("td")] for row in pages["reference/api/cvfc.html"].select("#emoart-cvfc-brightness ~ table tr, section:has(#emoart-cvfc-brightness) tr, #brightness tr")]
     assert ["image", "np.ndarray", "(height, width, 3) uint8 RGB"] in rows
 
@@ -112,9 +113,9 @@ def test_a_hostile_title_is_shown_as_it_is(pages):
 
 
 def test_a_hostile_title_on_the_pages_of_runs():
-    from emoart.explain import PAGE as explanation
-    from emoart.report import PAGE as report
-    from emoart.sweeppage import PAGE as sweep
+    from emoart.explain.explain import PAGE as explanation
+    from emoart.run.report import PAGE as report
+    from emoart.run.sweeppage import PAGE as sweep
     painting = dict(title=HOSTILE, artist=HOSTILE, thumbnail="data:,", truth="mixed", colour="#000", guesses=[], name=HOSTILE, picture="data:,", overlay="data:,", unit="mixed", probabilities={})
     drawn = [report.render(name=HOSTILE, source=HOSTILE, wall=[painting], settings={}, environment={}, summary={}, rejects=[dict(row=1, title=HOSTILE, reason="", detail=HOSTILE)]),
              explanation.render(name=HOSTILE, model=HOSTILE, pictures=[painting]),
@@ -128,7 +129,7 @@ def test_commands_of_the_guides_are_commands(site):
     "Every `emoart` line of the guides is one that the command line understands."
     import typer.main
 
-    from emoart.cli import app
+    from emoart.run.cli import app
     commands, n = typer.main.get_command(app).commands, 0
     for path in [*NOTEBOOKS.glob("r*/*.md"), ROOT / "README.md"]:
         for line in re.findall(r"^\.venv/bin/emoart (.*)", path.read_text(), re.M):
@@ -215,7 +216,7 @@ def test_search_finds_grad_cam(browser, address):
 
 def test_the_menus_open_on_a_phone_and_the_theme_can_be_chosen(browser, address):
     page = browser.new_page(viewport=dict(width=390, height=844), reduced_motion="reduce")
-    page.goto(f"{address}25_cvfc.html")
+    page.goto(f"{address}34_cvfc.html")
     for menu, inside in (("primary", "Your own spreadsheet"), ("secondary", "Texture")):
         page.click(f".{menu}-toggle:visible")
         page.wait_for_selector(f"#pst-{menu}-sidebar-modal[open] >> text={inside}", timeout=5000)

@@ -3,8 +3,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from emoart.settings import InputError
-from emoart.splits import split
+from emoart.core.files import InputError
+from emoart.data.splits import split
 
 
 def test_equal_pictures_stay_on_one_side_of_the_split():

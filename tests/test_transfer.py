@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from test_notebooks import execute
 
-from emoart import backbones
-from emoart.backbones import extractor, features
-from emoart.settings import load_settings
-from emoart.transfer import head, join, train_head, trainable_count, unfreeze
+from emoart.models import backbones
+from emoart.models.backbones import extractor, features
+from emoart.core.settings import load_settings
+from emoart.models.transfer import head, join, train_head, trainable_count, unfreeze
 
 LITE = backbones.LITE0
 
@@ -72,7 +72,7 @@ def test_soft_labels_are_learned_as_shares():
 
 def test_fifty_epochs_on_features_cost_little(smoke_gallery, tmp_path):
     "A second look at the features and fifty epochs on them, against VGG16's forward pass: together at most 1.15 passes."
-    from emoart.data import read_paintings
+    from emoart.data.clean import read_paintings
     table = read_paintings(smoke_gallery, "portrait").iloc[:48]
     start = time.process_time()
     x = features(list(table.image), "vgg16", 224, tmp_path, "random")
@@ -83,7 +83,7 @@ def test_fifty_epochs_on_features_cost_little(smoke_gallery, tmp_path):
 
 
 def test_unfreezing_in_the_notebook(smoke_gallery, tmp_path):
-    execute("23_transfer", tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), image_size=64, epochs=2, unfreeze=1, unfreeze_epochs=1)
+    execute("33_transfer", tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), image_size=64, epochs=2, unfreeze=1, unfreeze_epochs=1)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     block = 192 * 1152 * 2 + 5 * 5 * 1152 # two pointwise convolutions and a depthwise one
     assert metrics["trainable"] == 608 * 512 + 512 + 512 * 4 + 4 + block
@@ -93,9 +93,9 @@ def test_unfreezing_in_the_notebook(smoke_gallery, tmp_path):
 @pytest.mark.parametrize("cues, low, high", [((0, 1), 0.60, 1), ((0, 0), 0, 0.45)])
 def test_planted_truth(cues, low, high, tmp_path):
     "Local cues are found, and nothing is found where nothing is (issue, Shows 1), on a smaller gallery than the quick profile's."
-    from emoart.data import cleaned_gallery
+    from emoart.data.clean import cleaned_gallery
     settings = load_settings("quick", n_labelled=240, global_cue=cues[0], local_cue=cues[1], cache=str(tmp_path / "cache"))
-    execute("23_transfer", tmp_path, profile="quick", paintings=str(cleaned_gallery(settings)), out=str(tmp_path), test_share=0.4, n_bootstrap=200)
+    execute("33_transfer", tmp_path, profile="quick", paintings=str(cleaned_gallery(settings)), out=str(tmp_path), test_share=0.4, n_bootstrap=200)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert low <= metrics["test"]["balanced_accuracy"]["value"] <= high
     assert metrics["published"] is None and metrics["model"] == f"{LITE}+TL"
