@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'HEADINGS', 'SPONSOR', 'NEEDED', 'JUDGED', 'SHARES', 'MAX_S
            'WIKIART_EMOTIONS', 'read_sheet', 'soft_labels', 'painting_id', 'tidy', 'clean', 'distribution',
            'plot_distributions', 'cleaned_gallery', 'read_paintings', 'fetch_wikiart_emotions']
 
-# %% ../../nbs/1_data/16_clean.ipynb #cf2bf6d3
+# %% ../../nbs/1_data/16_clean.ipynb #6fd34184
 import base64
 import fcntl
 import hashlib
@@ -31,7 +31,7 @@ from openpyxl import load_workbook
 from .emotions import GROUP_NAMES, GROUPS, WORDS, canonical, class_colours, class_names, group_of
 from .gallery import make_gallery
 from .images import SUFFIXES, Unusable, download, fetch_images, polite_session, same_pictures
-from ..core.files import PARTIAL, ROOT, InputError, replacing, writable_folder, write_json
+from ..core.files import PACKAGE, PARTIAL, ROOT, InputError, replacing, writable_folder, write_json
 from ..core.settings import Settings
 
 # %% ../../nbs/1_data/16_clean.ipynb #cc8aed5f
@@ -370,13 +370,13 @@ def plot_distributions(
         ax.tick_params(labelsize=8); ax.spines[["top", "right"]].set_visible(False)
     return fig
 
-# %% ../../nbs/1_data/16_clean.ipynb #127ede61
+# %% ../../nbs/1_data/16_clean.ipynb #52f45b9c
 def cleaned_gallery(
     settings: Settings, # the gallery's part of it names the folder
 ) -> Path: # folder as `clean` leaves it
     "Paint the synthetic gallery if it is missing, and clean it."
     shape = {name: getattr(settings, name) for name in ("n_labelled", "n_unlabelled", "global_cue", "local_cue", "seed")}
-    painters = b"".join((ROOT / "emoart" / "data" / f"{module}.py").read_bytes() for module in ("emotions", "artist", "gallery"))
+    painters = b"".join((PACKAGE / "data" / f"{module}.py").read_bytes() for module in ("emotions", "artist", "gallery"))
     name = "-".join(["gallery", *map(str, shape.values()), hashlib.sha256(painters).hexdigest()[:8]])
     cache = writable_folder(settings.cache_folder)
     gallery = make_gallery(cache / name, **shape)

@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'LITE0', 'CUTS', 'BATCH', 'efficientnet_lite0', 'read_pth', 'lite0_file', 'load_pth', 'trunk', 'Cut',
            'cut_of', 'extractor', 'has_bfloat16', 'computing_in', 'features']
 
-# %% ../../nbs/3_models/32_backbones.ipynb #4fa171c8
+# %% ../../nbs/3_models/32_backbones.ipynb #55cea0e7
 import difflib
 import hashlib
 import importlib
@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from ..core.backend import keras, tf
 from ..data.images import load_images
-from ..core.files import ROOT, InputError, NotRun, replacing, writable_folder
+from ..core.files import PACKAGE, InputError, NotRun, replacing, writable_folder
 
 # %% ../../nbs/3_models/32_backbones.ipynb #41bfd556
 STAGES = ( # (blocks, kernel, stride of the first block, expansion, channels): Tan and Le 2019, Table 1
@@ -225,7 +225,7 @@ def extractor(
     frozen.trainable = False
     return frozen
 
-# %% ../../nbs/3_models/32_backbones.ipynb #2a076447
+# %% ../../nbs/3_models/32_backbones.ipynb #64c6e79f
 BATCH = 8
 
 def has_bfloat16() -> bool:
@@ -251,7 +251,7 @@ def computing_in(
 def _forward(backbone, size, weights, spatial, dtype):
     "A compiled forward pass and the digest of all that shapes its result."
     with computing_in(dtype): model = extractor(backbone, size, weights, spatial)
-    digest = hashlib.sha256((ROOT / "emoart" / "backbones.py").read_bytes())
+    digest = hashlib.sha256((PACKAGE / "models" / "backbones.py").read_bytes())
     digest.update(repr((_plain(backbone), size, spatial, dtype, keras.__version__)).encode())
     for array in model.get_weights(): digest.update(np.ascontiguousarray(array).data)
     signature = [tf.TensorSpec((BATCH, size, size, 3), tf.float32)]
