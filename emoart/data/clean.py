@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'HEADINGS', 'SPONSOR', 'NEEDED', 'JUDGED', 'SHARES', 'MAX_S
            'WIKIART_EMOTIONS', 'read_sheet', 'soft_labels', 'painting_id', 'tidy', 'clean', 'distribution',
            'plot_distributions', 'cleaned_gallery', 'read_paintings', 'fetch_wikiart_emotions']
 
-# %% ../../nbs/1_data/16_clean.ipynb #6fd34184
+# %% ../../nbs/1_data/16_clean.ipynb #b5847125
 import base64
 import fcntl
 import hashlib
@@ -31,7 +31,7 @@ from openpyxl import load_workbook
 from .emotions import GROUP_NAMES, GROUPS, WORDS, canonical, class_colours, class_names, group_of
 from .gallery import make_gallery
 from .images import SUFFIXES, Unusable, download, fetch_images, polite_session, same_pictures
-from ..core.files import PACKAGE, PARTIAL, ROOT, InputError, replacing, writable_folder, write_json
+from ..core.files import PACKAGE, PARTIAL, InputError, replacing, writable_folder, write_json
 from ..core.settings import Settings
 
 # %% ../../nbs/1_data/16_clean.ipynb #cc8aed5f

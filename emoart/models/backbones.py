@@ -6,7 +6,7 @@
 __all__ = ['STAGES', 'LITE0', 'CUTS', 'BATCH', 'efficientnet_lite0', 'read_pth', 'lite0_file', 'load_pth', 'trunk', 'Cut',
            'cut_of', 'extractor', 'has_bfloat16', 'computing_in', 'features']
 
-# %% ../../nbs/3_models/32_backbones.ipynb #55cea0e7
+# %% ../../nbs/3_models/32_backbones.ipynb #3dda45f9
 import difflib
 import hashlib
 import importlib
@@ -28,7 +28,7 @@ from tqdm import tqdm
 
 from ..core.backend import keras, tf
 from ..data.images import load_images
-from ..core.files import PACKAGE, InputError, NotRun, replacing, writable_folder
+from ..core.files import PACKAGE, ROOT, InputError, NotRun, replacing, writable_folder
 
 # %% ../../nbs/3_models/32_backbones.ipynb #41bfd556
 STAGES = ( # (blocks, kernel, stride of the first block, expansion, channels): Tan and Le 2019, Table 1
