@@ -6,7 +6,7 @@
 __all__ = ['MODELS', 'RECIPES', 'SVM', 'PENALISED', 'PAIRS', 'comparable', 'Refit', 'contestants', 'compare_models',
            'score_table', 'gather_comparisons', 'write_comparisons']
 
-# %% ../../nbs/8_findings/80_comparison.ipynb #01799031
+# %% ../../nbs/8_findings/80_comparison.ipynb #fda612a4
 import json
 from functools import partial
 
@@ -27,7 +27,7 @@ from ..evaluate.scores import METRICS, compare, cross_validate, evaluate, one_ho
 from ..models.fusion import fusion_head
 from ..data.images import load_images
 from ..core.files import ROOT, InputError, replacing
-from ..core.settings import Settings
+from ..core.settings import Settings, section, setting
 from ..models.shallnet import shallnet
 from ..data.splits import repeated_folds
 from ..models.transfer import compiled_epoch, head
