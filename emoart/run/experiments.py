@@ -8,7 +8,7 @@ __all__ = ['PLACES', 'PACKAGES', 'THREADS', 'notebook_parameters', 'parameters_f
            'RunDied', 'LoggedKernelManager', 'read_run', 'is_finished', 'last_cell', 'settle', 'run_notebook', 'serve',
            'RunServer']
 
-# %% ../../nbs/7_run/70_experiments.ipynb #c11fd88a
+# %% ../../nbs/7_run/70_experiments.ipynb #300e1fe2
 import ast
 import ctypes
 import difflib
@@ -30,7 +30,7 @@ import time
 import traceback
 import warnings
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -42,10 +42,10 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import Unicode
 from traitlets.config import Config
 
-from ..core.files import ROOT, InputError, NotRun, modules, writable_folder, write_json
-from ..core.settings import SETTINGS, Settings, load_settings
+from ..core.files import ROOT, InputError, NotRun, chapter_name, modules, writable_folder, write_json
+from ..core.settings import SETTINGS, Settings, load_settings, setting_name
 
-# %% ../../nbs/7_run/70_experiments.ipynb #8657dbde
+# %% ../../nbs/7_run/70_experiments.ipynb #e6dcfd57
 @lru_cache(maxsize=64)
 def _inspected(notebook, stamp):
     with warnings.catch_warnings():
@@ -65,18 +65,18 @@ def notebook_parameters(
 def _setting(notebook, name):
     "The setting behind a parameter: `learning_rate` of `30_shallnet` is `shallnet_learning_rate`; one of another chapter has its whole name. None where there is none."
     if "profile" not in notebook_parameters(notebook): return None
-    own = f"{Path(notebook).stem.split('_', 1)[-1]}_{name}"
-    return own if own in SETTINGS else name if name in SETTINGS else None
+    return setting_name(chapter_name(notebook), name) or None
 
 def parameters_from(
     notebook: Path, # experiment notebook, NN_model.ipynb
     settings: Settings, # of the run
 ) -> dict: # name -> value, for every parameter that is a setting
     "Values for a notebook's parameters: `learning_rate` of `30_shallnet` is the setting `shallnet_learning_rate`."
-    values = asdict(settings)
-    return {name: values[setting] for name in notebook_parameters(notebook) if (setting := _setting(notebook, name))}
+    values = settings.flat()
+    own = {name: values[setting] for name in notebook_parameters(notebook) if (setting := _setting(notebook, name))}
+    return {"profile": settings.profile, **own}
 
-# %% ../../nbs/7_run/70_experiments.ipynb #eef68bb2
+# %% ../../nbs/7_run/70_experiments.ipynb #28c0e973
 _NUMBER = r"(-?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
 _PHRASES = {rf"{_NUMBER} to {_NUMBER}(?![\w.]*\d)": (">=", "<="), rf"{_NUMBER} or more": (">=",), rf"\babove {_NUMBER}": (">",),
             rf"\bat least {_NUMBER}": (">=",), rf"\bat most {_NUMBER}": ("<=",), rf"\bbelow {_NUMBER}": ("<",)}
@@ -120,8 +120,8 @@ def _literal(text):
 def _allowed(notebook, name, kind, meaning):
     "Bounds and choices of a parameter: those of the setting behind it, else those of its comment."
     if setting := _setting(notebook, name):
-        meta = SETTINGS[setting].metadata
-        return ((">=", meta["low"]), ("<=", meta["high"])) if meta["low"] is not None else (), tuple(meta["choices"] or ())
+        known = SETTINGS[setting]
+        return ((">=", known.low), ("<=", known.high)) if known.low is not None else (), tuple(known.choices or ())
     if found := re.search(r"\bone of ([^;.()]+)", meaning):
         words = re.split(r",\s*|\s+or\s+", found[1].strip())
         return (), tuple(words if kind == "str" else map(_literal, words))
@@ -155,7 +155,7 @@ def checked_parameters(
         except ValueError: raise InputError(f"{Path(notebook).stem}: {name} is {value!r}; it must be {manual[name].possible}") from None
     return typed
 
-# %% ../../nbs/7_run/70_experiments.ipynb #1e99614e
+# %% ../../nbs/7_run/70_experiments.ipynb #44773b6f
 PLACES = ("out", "cache", "runs") # say where, not what
 
 def _named(source, package):
@@ -198,7 +198,7 @@ def resolved_settings(
     if "profile" not in declared: return {}
     profile = parameters.get("profile") or _literal(declared["profile"]["default"])
     given = {setting: value for name, value in parameters.items() if name != "profile" and (setting := _setting(notebook, name))}
-    return asdict(load_settings(profile, **given))
+    return load_settings(profile, **given).flat()
 
 def data_digest(
     parameters: dict, # name -> value

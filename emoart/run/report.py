@@ -6,13 +6,12 @@
 __all__ = ['EXPERIMENTS', 'PUBLISHED', 'TABLE1', 'PAGE', 'MAX_THUMBNAILS', 'read_metrics', 'not_run', 'table1', 'write_report',
            'reproduce', 'gather']
 
-# %% ../../nbs/7_run/71_report.ipynb #5331459c
+# %% ../../nbs/7_run/71_report.ipynb #dac028f3
 import hashlib
 import io
 import json
 import shlex
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -204,7 +203,7 @@ def write_report(
     with replacing(run / "report.html") as path: path.write_text(page, encoding="utf-8")
     return run / "report.html"
 
-# %% ../../nbs/7_run/71_report.ipynb #b4a6bba8
+# %% ../../nbs/7_run/71_report.ipynb #f01a340c
 def _run_name(name, profile, sheet, overrides):
     "Folder name of a run: as given, or made of what it runs."
     parts = [profile, *([Path(sheet).stem] if sheet else []), *(f"{key}={value}" for key, value in overrides.items())]
@@ -248,7 +247,7 @@ def reproduce(
         read_sheet(sheet)
         sheet = Path(sheet).expanduser().absolute()
     run = writable_folder(settings.runs_folder) / _run_name(name, profile, sheet, overrides)
-    about = dict(command=_command(profile, sheet, overrides, name), settings=asdict(settings), sheet=sheet and str(sheet))
+    about = dict(command=_command(profile, sheet, overrides, name), settings=settings.flat(), sheet=sheet and str(sheet))
     _check_run(run, about)
     n_steps, started = len(EXPERIMENTS) + 2, time.monotonic()
 
