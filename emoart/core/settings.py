@@ -185,7 +185,7 @@ def settings_from(
     given = {name: value for name, value in declared.items() if name and value is not None}
     return load_settings(cell["profile"], **{**defaults, **given})
 
-# %% ../../nbs/3_models/30_shallnet.ipynb #5ee8465d
+# %% ../../nbs/3_models/30_shallnet.ipynb #1ae7327a
 @section("shallnet")
 class ShallNetSettings:
     "What ShallNet is built and trained with."
@@ -193,14 +193,14 @@ class ShallNetSettings:
     learning_rate: float = setting("Adam's step (Annex E: 0.009, printed run 0.00001)", 1e-7, 1)
     batch_size: int = setting("paintings a step (Annex E: 70)", 1, 10_000)
     epochs: int = setting("passes over the training paintings (thesis: 250 to 500)", 1, 10_000)
-    versions: int = setting("of each training painting: 1, or 4 by flips and a turn (thesis, section 3.2)", choices=(1, 4))
+    versions: int = setting("of each training painting: 1, or 4 by flips and a turn (section 3.2)", choices=(1, 4))
 
-# %% ../../nbs/3_models/33_transfer.ipynb #1d6c4218
+# %% ../../nbs/3_models/33_transfer.ipynb #b1e0000f
 @section("transfer")
 class TransferSettings:
     "What the head of the transfer model is built and trained with."
     hidden: int = setting("units of the layer FC (Figure 26: 512)", 1, 10_000)
-    standardise: int = setting("1: features to mean 0 and deviation 1 before FC; 0: as the trunk gives them (thesis)", choices=(0, 1))
+    standardise: int = setting("1: features to mean 0 and deviation 1 first; 0: as they come (thesis)", choices=(0, 1))
     dropout: float = setting("share of features and of FC's units dropped in training", 0, 0.9)
     weight_decay: float = setting("L2 penalty on FC and SM", 0, 1)
     learning_rate: float = setting("Adam's step (Table 4, iteration 4: 0.1)", 1e-7, 1)

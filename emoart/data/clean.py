@@ -370,7 +370,7 @@ def plot_distributions(
         ax.tick_params(labelsize=8); ax.spines[["top", "right"]].set_visible(False)
     return fig
 
-# %% ../../nbs/1_data/16_clean.ipynb #52f45b9c
+# %% ../../nbs/1_data/16_clean.ipynb #57f1cd6f
 def cleaned_gallery(
     settings: Settings, # the gallery's part of it names the folder
 ) -> Path: # folder as `clean` leaves it
@@ -386,6 +386,7 @@ def cleaned_gallery(
 def read_paintings(
     folder: Path, # as `clean` leaves it
     genre: str = "", # genre to keep, "" keeps all; "person" keeps what shows one, see `50_persons`
+    target: str = "groups", # temporary
     labelled: bool = True, # leave out paintings without a group
 ) -> pd.DataFrame: # one row a painting, in the order of the sheet; image is the path of its file
     "The cleaned table. Raises `InputError` where the folder holds none, or nothing is left of it."

@@ -12,7 +12,7 @@ from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
 from ..core.files import InputError
 
-# %% ../../nbs/1_data/18_splits.ipynb #26f88e5c
+# %% ../../nbs/1_data/18_splits.ipynb #1591e821
 def _draw(paintings, strata, test_share, seed):
     "Held-out paintings, a share of every stratum."
     pictures = pd.DataFrame(dict(picture=paintings.picture.to_numpy(), stratum=strata)).drop_duplicates("picture")
@@ -31,17 +31,19 @@ def split(
     strata: np.ndarray, # (n,) what both sides should hold alike, such as the classes
     test_share: float, # share held out, between 0 and 1
     seed: int, # of the shuffle
+    classes: bool = True, # whether the strata are what is to be told apart
 ) -> np.ndarray: # (n,) bool, True where a painting is held out
-    "Held-out paintings: stratified, no picture divided. Raises `InputError` where a side has fewer than two strata."
+    "Held-out paintings: stratified, no picture divided. Raises `InputError` where a side has fewer than two classes."
     strata, given = np.asarray(strata), (paintings.split == "test").any()
     held_out = _given(paintings) if given else _draw(paintings, strata, test_share, seed)
+    if not classes: return held_out
     for side, part in (("train", strata[~held_out]), ("test", strata[held_out])):
         if len(np.unique(part)) < 2:
             raise InputError(f"the {side} part of {len(paintings)} paintings has only one class; "
                              "more labelled paintings are needed")
     return held_out
 
-# %% ../../nbs/1_data/18_splits.ipynb #c9a98671
+# %% ../../nbs/1_data/18_splits.ipynb #c62ea7c5
 def _check_classes(y, pictures, n_folds, names):
     "Raise `InputError` unless every class can be in every fold."
     each = {k: len(np.unique(pictures[y == k])) for k in np.unique(y)}
@@ -62,12 +64,13 @@ def repeated_folds(
     n_repeats: int = 5, # divisions, 1 or more
     seed: int = 0, # of the shuffles
     names: tuple = (), # of the classes, for the message
+    classes: bool = True, # whether y are what is to be told apart, so that each must be in every fold
 ) -> np.ndarray: # (n_repeats, n) number of the fold in which a painting is held out, 0 to n_folds-1
     """Repeated stratified folds grouped by picture.
 
     Raises `InputError` for one class only, or one with fewer pictures than folds."""
     pictures = np.asarray(pictures)
-    _check_classes(y, pictures, n_folds, names)
+    if classes: _check_classes(y, pictures, n_folds, names)
     folds = np.empty((n_repeats, len(y)), int)
     for repeat, fold_of in enumerate(folds):
         state = int(np.random.default_rng([seed, repeat]).integers(2**31))

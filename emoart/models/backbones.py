@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['STAGES', 'LITE0', 'CUTS', 'BATCH', 'efficientnet_lite0', 'read_pth', 'lite0_file', 'load_pth', 'trunk', 'Cut',
-           'cut_of', 'extractor', 'has_bfloat16', 'computing_in', 'features']
+           'cut_of', 'extractor', 'has_bfloat16', 'computing_in', 'features', 'extractor_for', 'backbone_evidence',
+           'last_layer_evidence']
 
-# %% ../../nbs/3_models/32_backbones.ipynb #3dda45f9
+# %% ../../nbs/3_models/32_backbones.ipynb #4b4e6322
 import difflib
 import hashlib
 import importlib
@@ -24,10 +25,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from tqdm import tqdm
 
 from ..core.backend import keras, tf
+from ..core.settings import Settings
 from ..data.images import load_images
+from ..data.targets import find_target
 from ..core.files import PACKAGE, ROOT, InputError, NotRun, replacing, writable_folder
 
 # %% ../../nbs/3_models/32_backbones.ipynb #41bfd556
@@ -189,7 +193,7 @@ def trunk(
     load_pth(model, lite0_file() if weights == "imagenet" else weights)
     return model
 
-# %% ../../nbs/3_models/32_backbones.ipynb #41697f75
+# %% ../../nbs/3_models/32_backbones.ipynb #a6cb0e3c
 @dataclass(frozen=True)
 class Cut:
     "What of a trunk becomes the feature vector."
@@ -214,18 +218,22 @@ def extractor(
     size: int = 224, # height and width of the input, pixels
     weights: str = "imagenet", # as in `trunk`
     spatial: bool = False, # feature maps of the last cut instead of the pooled vector
+    last: bool = False, # the mean of the trunk's last layer joins the pooled vector
 ) -> keras.Model: # (n, size, size, 3) RGB 0 to 255 -> (n, d), or (n, h, w, c) if spatial
     "Trunk, cut and pooling as one frozen model. Raises what `trunk` raises."
     model = trunk(backbone, size, weights)
     cut = cut_of(backbone, model)
+    wanted = [(name, pool) for name in cut.layers for pool in cut.pooling]
+    end = (model.layers[-1].name, "avg")
+    if last and end not in wanted: wanted.append(end)
     maps = [model.get_layer(name).output for name in cut.layers]
-    pooled = [_POOLING[pool](dtype="float32", name=f"{name}_{pool}")(m) for name, m in zip(cut.layers, maps) for pool in cut.pooling]
+    pooled = [_POOLING[pool](dtype="float32", name=f"{name}_{pool}")(model.get_layer(name).output) for name, pool in wanted]
     output = maps[-1] if spatial else pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="pooled")(pooled)
     frozen = keras.Model(model.inputs[0], output, name=_plain(backbone))
     frozen.trainable = False
     return frozen
 
-# %% ../../nbs/3_models/32_backbones.ipynb #64c6e79f
+# %% ../../nbs/3_models/32_backbones.ipynb #3585c7eb
 BATCH = 8
 
 def has_bfloat16() -> bool:
@@ -248,11 +256,11 @@ def computing_in(
     finally: keras.config.set_dtype_policy(before)
 
 @lru_cache(maxsize=2)
-def _forward(backbone, size, weights, spatial, dtype):
+def _forward(backbone, size, weights, spatial, last, dtype):
     "A compiled forward pass and the digest of all that shapes its result."
-    with computing_in(dtype): model = extractor(backbone, size, weights, spatial)
+    with computing_in(dtype): model = extractor(backbone, size, weights, spatial, last)
     digest = hashlib.sha256((PACKAGE / "models" / "backbones.py").read_bytes())
-    digest.update(repr((_plain(backbone), size, spatial, dtype, keras.__version__)).encode())
+    digest.update(repr((_plain(backbone), size, spatial, last, dtype, keras.__version__)).encode())
     for array in model.get_weights(): digest.update(np.ascontiguousarray(array).data)
     signature = [tf.TensorSpec((BATCH, size, size, 3), tf.float32)]
     return tf.function(lambda x: tf.cast(model(x, training=False), tf.float32), input_signature=signature), digest.hexdigest()[:16]
@@ -268,11 +276,12 @@ def features(
     cache: Path = ROOT / "data" / "cache", # folder; features go to features/ in it
     weights: str = "imagenet", # as in `trunk`
     spatial: bool = False, # feature maps of the last cut instead of vectors
+    last: bool = False, # see `extractor`
     dtype: str = "float32", # or "bfloat16", where the processor has it
     resize: str = "stretch", # how files become squares: see `load_image`
 ) -> np.ndarray: # (n, d) float32, or (n, h, w, c) if spatial
     "Features of paintings, from the cache where they have been computed before. Raises what `trunk` raises."
-    forward, digest = _forward(backbone, size, str(weights), spatial, dtype)
+    forward, digest = _forward(backbone, size, str(weights), spatial, last, dtype)
     shelf = writable_folder(Path(cache) / "features" / f"{_plain(backbone)}-{size}-{resize}-{digest}")
     files = [shelf / f"{_digest(image)}.npy" for image in images]
     missing = [(file, image) for file, image in dict(zip(files, images)).items() if not file.exists()]
@@ -284,3 +293,29 @@ def features(
         for (file, _), row in zip(batch, forward(filled).numpy()):
             with replacing(file) as temporary: np.save(temporary, row)
     return np.stack([np.load(file) for file in files])
+
+# %% ../../nbs/3_models/32_backbones.ipynb #c77bda12
+def _wants_last(settings): return find_target(settings.target).kind == "values"
+
+def extractor_for(
+    settings: Settings, # backbone, weights, image_size and target of them
+) -> keras.Model: # (n, image_size, image_size, 3) RGB 0 to 255 -> (n, d)
+    "The frozen network behind `backbone_evidence`."
+    return extractor(settings.backbone, settings.image_size, settings.weights, last=_wants_last(settings))
+
+def backbone_evidence(
+    paintings: pd.DataFrame, # n rows with image
+    settings: Settings, # of the run
+) -> np.ndarray: # (n, d) float32
+    "Features of paintings as the settings ask for them."
+    return features(list(paintings.image), settings.backbone, settings.image_size, settings.cache_folder, settings.weights,
+                    last=_wants_last(settings), resize=settings.resize)
+
+def last_layer_evidence(
+    paintings: pd.DataFrame, # n rows with image
+    settings: Settings, # of the run
+) -> np.ndarray: # (n, d) float32
+    "The mean of the trunk's last layer alone, which is what most people would take."
+    whole = features(list(paintings.image), settings.backbone, settings.image_size, settings.cache_folder, settings.weights,
+                     last=True, resize=settings.resize)
+    return whole[:, -trunk(settings.backbone, settings.image_size, settings.weights).output.shape[-1]:]
