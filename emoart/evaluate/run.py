@@ -7,7 +7,7 @@ __all__ = ['Evidence', 'Data', 'load_data', 'scores', 'by_column', 'measured', '
            'cross_validated', 'read_history', 'read_predictions', 'prediction_frame', 'save_results', 'run',
            'score_frame', 'draw']
 
-# %% ../../nbs/2_evaluate/22_run.ipynb #fc86b849
+# %% ../../nbs/2_evaluate/22_run.ipynb #6fefc105
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from sklearn.metrics import confusion_matrix
 
-from ..core.files import replacing, writable_folder, write_json
+from ..core.files import InputError, replacing, writable_folder, write_json
 from ..core.settings import Settings
 from ..data.clean import cleaned_gallery, read_paintings
 from ..data.splits import repeated_folds, split
@@ -136,7 +136,7 @@ def measured(
     if is_soft(y): found["soft"] = scores(y[test], predicted[test], kind, settings, measure=soft_score)
     return found
 
-# %% ../../nbs/2_evaluate/22_run.ipynb #cfc0fdb7
+# %% ../../nbs/2_evaluate/22_run.ipynb #c564aa81
 def fit_model(
     model: str, # a name of `MODELS`
     x: Evidence, # of the training paintings
@@ -145,8 +145,11 @@ def fit_model(
     settings: Settings, # of the model
     validation: tuple = None, # evidence and targets that are watched and not learned from
 ) -> Fitted:
-    "Train a model as its chapter does."
-    return imported(find_model(model).fit)(x, y, kind, settings, validation)
+    "Train a model as its chapter does. Raises `InputError` where it cannot learn that kind of target."
+    row = find_model(model)
+    if kind not in [KINDS[name] for name in row.kinds]:
+        raise InputError(f"{model} cannot learn the target {settings.target}; it learns {', '.join(row.kinds)}")
+    return imported(row.fit)(x, y, kind, settings, validation)
 
 def out_of_fold(
     model: str, # a name of `MODELS`
@@ -236,7 +239,7 @@ def save_results(
     write_json(folder / "metrics.json", metrics)
     return metrics
 
-# %% ../../nbs/2_evaluate/22_run.ipynb #b01471c7
+# %% ../../nbs/2_evaluate/22_run.ipynb #4a8dea00
 def run(
     model: str, # a name of `MODELS`
     data: Data, # from `load_data`
@@ -263,7 +266,7 @@ def score_frame(
     **beside, # name -> measure -> {"value", "low", "high"}, what else is shown
 ) -> pd.DataFrame: # a row a measure, a column a model, values with their intervals
     "The scores of the held-out part as they are read out."
-    baseline = "majority baseline" if metrics["kind"] == "classes" else "constant baseline"
+    baseline = KINDS[metrics["kind"]].baseline
     return pd.DataFrame({metrics["model"]: metrics["test"], **beside, baseline: metrics["baseline"]}).map(told)
 
 # %% ../../nbs/2_evaluate/22_run.ipynb #c0f69d90

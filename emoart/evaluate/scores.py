@@ -272,13 +272,14 @@ def _quadrants(y):
     above = (y > np.median(y, axis=0))[:, :2]
     return above @ np.array([1, 2])[:above.shape[1]]
 
-# %% ../../nbs/2_evaluate/20_scores.ipynb #27ad61c0
+# %% ../../nbs/2_evaluate/20_scores.ipynb #6e0185c2
 @dataclass(frozen=True)
 class Kind:
     "What follows from the kind of a target."
     activation: str # of the output layer
     loss: str # as Keras calls it
-    metric: str # the measure that comes first in tables
+    baseline: str # what the constant is called in tables
+    metric: str # the measure that comes first there
     higher: bool # whether more of it is better
     measure: Callable # (y, predicted, folds) -> {measure: value}
     strata: Callable # y (n, k) -> (n,) int
@@ -288,9 +289,11 @@ def _classes(y): return y.argmax(1)
 def _leading_words(y): return merged_strata(y.argmax(1))
 
 KINDS = {
-    "classes": Kind("softmax", "categorical_crossentropy", "balanced_accuracy", True, class_score, _classes),
-    "distribution": Kind("softmax", "categorical_crossentropy", "kl", False, distribution_score, _leading_words),
-    "values": Kind("linear", "mean_squared_error", "pearson", True, value_score, _quadrants)}
+    "classes": Kind("softmax", "categorical_crossentropy", "majority baseline", "balanced_accuracy", True,
+                    class_score, _classes),
+    "distribution": Kind("softmax", "categorical_crossentropy", "constant baseline", "kl", False,
+                         distribution_score, _leading_words),
+    "values": Kind("linear", "mean_squared_error", "constant baseline", "pearson", True, value_score, _quadrants)}
 
 def constant_baseline(
     y_train: np.ndarray, # (m, k) training targets of any kind

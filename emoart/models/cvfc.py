@@ -6,7 +6,7 @@
 __all__ = ['TEXTURES', 'N_COLOURS', 'MAX_DISTANCE', 'FEATURES', 'LOGISTIC', 'BOOSTING', 'fit_logistic', 'fit_boosting',
            'brightness', 'hard_soft', 'perlin', 'texture_landmarks', 'texture_similarity', 'reference_palettes',
            'extract_palette', 'palette_distance', 'palette_distances', 'hand_made_features', 'check_features',
-           'hand_made_evidence', 'cvfc', 'fit']
+           'hand_made_of_pictures', 'hand_made_evidence', 'cvfc', 'fit']
 
 # %% ../../nbs/3_models/34_cvfc.ipynb #093145e7
 import warnings
@@ -185,7 +185,7 @@ def hand_made_features(
     with ThreadPoolExecutor(cpu_count()) as workers, threadpool_limits(1): # one thread a painting adds up in one order
         return pd.DataFrame(list(workers.map(one, images)), columns=FEATURES)
 
-# %% ../../nbs/3_models/34_cvfc.ipynb #73034ab6
+# %% ../../nbs/3_models/34_cvfc.ipynb #46d83391
 def check_features(
     table: pd.DataFrame, # (n, 13), columns `FEATURES`
     ids: list, # (n,) names of the paintings for the message
@@ -198,6 +198,13 @@ def check_features(
         raise InputError(f"{FEATURES[column]} of painting {list(ids)[row]} is {values[row, column]}, no finite number; "
                          f"{bad} of {len(values)} paintings have such features and must be mended or left out")
     return values
+
+def hand_made_of_pictures(
+    images: np.ndarray, # (n, size, size, 3) uint8 RGB
+    settings: Settings, # palette of them
+) -> np.ndarray: # (n, 13) float
+    "What a saved model is given beside the pictures."
+    return hand_made_features(images, settings.cvfc.palette).to_numpy()
 
 _AT_ONCE = 256 # pictures in memory
 
