@@ -51,7 +51,7 @@ COMPARE := $(BIN)/papermill --no-progress-bar --log-level ERROR nbs/8_findings/8
 results: setup ## reports/quick.csv and planted.csv: the quick profile on galleries with the dials in several positions
 	for dials in "0.7 0.7" "1 0" "0 1" "0 0"; do set -- $$dials; \
 		$(BIN)/emoart reproduce --profile quick -p global_cue=$$1 -p local_cue=$$2 --name "results-$$1-$$2" || exit 1; done
-	$(BIN)/python -c "from emoart.run.report import gather; gather('reports/runs/results-*').to_csv('reports/quick.csv', index=False)"
+	$(BIN)/python -c "from emoart.run.report import tables_of_runs; tables_of_runs('reports/runs/results-*').to_csv('reports/quick.csv', index=False)"
 	for dials in "0.7 0.7" "1 0" "0.7 0" "0 1" "0 0"; do set -- $$dials; \
 		$(COMPARE) reports/runs/planted-$$1-$$2.ipynb -p profile quick -p global_cue $$1 -p local_cue $$2 -p n_repeats 2 -p models learners \
 		-p out reports/runs/planted-$$1-$$2 || exit 1; done
