@@ -401,7 +401,7 @@ def cleaned_gallery(
     clean(gallery / "art.xlsx", cache / f"{name}-clean")
     return cache / f"{name}-clean"
 
-# %% ../../nbs/1_data/16_clean.ipynb #6f7a877e
+# %% ../../nbs/1_data/16_clean.ipynb #addb1ad9
 WIKIART_EMOTIONS = "https://saifmohammad.com/WebDocs/WikiArt-Emotions.zip" # see WebPages/wikiartemotions.html there
 _TABLES = ("WikiArt-Emotions-All.tsv", "WikiArt-Emotions-Ag4.tsv", "WikiArt-info.tsv")
 
@@ -427,7 +427,7 @@ def fetch_wikiart_emotions(
     source: str = WIKIART_EMOTIONS, # address of the zip with the tables
     retry: bool = False, # see `clean`
 ) -> dict: # as `clean` gives it
-    "Fetch the WikiArt Emotions tables and images. Raises `InputError` where the tables cannot be had."
+    "Fetch the set (Mohammad and Kiritchenko 2018), and clean it. Raises `InputError` where its tables cannot be had."
     tables = writable_folder(Path(out) / "tables")
     if not (tables / _TABLES[0]).exists(): _fetch_tables(tables, source)
     return clean(tables / _TABLES[0], out, limit, judged, retry)
