@@ -19,7 +19,10 @@ def picture(mode="RGB", size=(40, 30), format="JPEG", seed=None):
 
 @contextmanager
 def museum(answers, delay=0, keep_alive=False):
-    "Context with a server's address and the list of paths that it was asked for. An answer is (status, headers, body), or a function that gives one for the path and the number of times it was asked; a body may come in pieces."
+    """Context with a server's address and the list of paths that it was asked for.
+
+    An answer is (status, headers, body), or a function that gives one for the path and the number of times it was
+    asked; a body may come in pieces."""
     asked = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -33,7 +36,8 @@ def museum(answers, delay=0, keep_alive=False):
             status, headers, body = answer
             self.send_response(status)
             for name, value in headers.items(): self.send_header(name, value)
-            if "Content-Length" not in headers and isinstance(body, bytes): self.send_header("Content-Length", str(len(body)))
+            if "Content-Length" not in headers and isinstance(body, bytes):
+                self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             try:
                 for piece in [body] if isinstance(body, bytes) else body: self.wfile.write(piece)
@@ -43,6 +47,6 @@ def museum(answers, delay=0, keep_alive=False):
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
         http.daemon_threads = True
-        threading.Thread(target=http.serve_forever, daemon=True).start()
+        threading.Thread(target=http.serve_forever, args=[0.02], daemon=True).start()
         yield f"http://127.0.0.1:{http.server_port}", asked
         http.shutdown()
