@@ -11,8 +11,10 @@ import pytest
 from conftest import CHROMIUM, EMOART, assert_one_sentence, browse, run_emoart
 from PIL import Image
 
-from emoart.run.report import EXPERIMENTS, TABLE1
 from emoart.core.settings import load_settings
+from emoart.run.report import TABLE1
+
+EXPERIMENTS = [name.strip() for name in load_settings("smoke").report.models.split(",")]
 
 
 @pytest.fixture(scope="session")
@@ -31,14 +33,16 @@ def test_one_line_a_step_and_a_full_folder(smoke_run):
     assert str(run / "report.html") in lines[-1] and done.stderr == ""
     assert {p.name for p in run.iterdir()} == {"run.json", "table1.csv", "report.html", *EXPERIMENTS}
     for model in EXPERIMENTS:
-        assert {p.name for p in (run / model).iterdir()} >= {"notebook.ipynb", "run.json", "metrics.json", "history.jsonl", "predictions.csv", "model.keras"}
+        left = {"notebook.ipynb", "run.json", "metrics.json", "history.jsonl", "predictions.csv", "model.keras"}
+        assert {p.name for p in (run / model).iterdir()} >= left
 
 
 def test_table1(smoke_run):
     table = pd.read_csv(smoke_run[0] / "table1.csv").set_index("model", drop=False)
     assert tuple(table.columns) == TABLE1
     assert list(table.model) == ["majority baseline", "ShallNet", "efficientnet-lite0+TL", "CV+FC", "Fusion"]
-    assert (table.test_accuracy_low <= table.test_accuracy).all() and (table.test_accuracy <= table.test_accuracy_high).all()
+    assert (table.test_accuracy_low <= table.test_accuracy).all()
+    assert (table.test_accuracy <= table.test_accuracy_high).all()
     assert table.test_accuracy["majority baseline"] == table.majority["CV+FC"] and table.auc["majority baseline"] == 0.5
     assert table.published.dropna().to_dict() == {"ShallNet": 0.276, "CV+FC": 0.563}
 
@@ -54,7 +58,8 @@ def test_the_same_command_gives_the_same_bytes_even_after_ctrl_c(smoke_run, work
     os.killpg(process.pid, signal.SIGINT)
     _, said = process.communicate(timeout=60)
     assert process.returncode == 130 and "interrupted" in said and "Traceback" not in said
-    assert (runs / "stopped" / "shallnet" / "metrics.json").exists() and not (runs / "stopped" / "transfer" / "metrics.json").exists()
+    assert (runs / "stopped" / "shallnet" / "metrics.json").exists()
+    assert not (runs / "stopped" / "transfer" / "metrics.json").exists()
     again = run_emoart(*command[1:])
     assert again.returncode == 0
     assert "[2/6] shallnet" in again.stdout and again.stdout.count("finished before") == 1
@@ -65,21 +70,43 @@ def test_the_same_command_gives_the_same_bytes_even_after_ctrl_c(smoke_run, work
 def test_a_users_sheet_with_hostile_titles_and_a_model_that_cannot_be_had(tmp_path, workplace, smoke_gallery):
     options, runs = workplace
     paintings = pd.read_csv(smoke_gallery / "paintings.csv")
-    sheet = pd.DataFrame({"Title": "<script>alert(1)</script>", "Artist": paintings.artist, "Genre": paintings.genre, "Style": "", "Tags": "",
-                          "Emotion": paintings.emotion, "Image URL": "images/" + paintings.file})
+    sheet = pd.DataFrame({"Title": "<script>alert(1)</script>", "Artist": paintings.artist, "Genre": paintings.genre,
+                          "Style": "", "Tags": "", "Emotion": paintings.emotion, "Image URL": "images/" + paintings.file})
     shutil.copytree(smoke_gallery / "images", tmp_path / "images")
     sheet.loc[len(sheet)] = ["0099", "", "portrait", "", "", "Joy", ""]
     sheet.to_csv(tmp_path / "mine.csv", index=False)
     offline = dict(KERAS_HOME=str(tmp_path), https_proxy="http://127.0.0.1:9") # a port that nobody answers at
-    done = run_emoart("reproduce", "--profile", "smoke", "--sheet", tmp_path / "mine.csv", "-p", "genre=", "-p", "shallnet_n_groups=2", "-p", "transfer_backbone=vgg16", *options, "--name", "mine", environment=offline)
+    done = run_emoart("reproduce", "--profile", "smoke", "--sheet", tmp_path / "mine.csv", "-p", "genre=", "-p", "backbone=vgg16",
+                      *options, "--name", "mine", environment=offline)
     assert done.returncode == 0, done.stderr
-    assert "[3/6] transfer: not run, VGG16's ImageNet weights cannot be had" in done.stdout and "[5/6] fusion: test accuracy" in done.stdout
+    for step, model in ((3, "transfer"), (5, "fusion")):
+        assert f"[{step}/6] {model}: not run, VGG16's ImageNet weights cannot be had" in done.stdout
     page = (runs / "mine" / "report.html").read_text()
-    assert "<script>alert(1)</script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page and "<td>0099</td>" in page
-    assert "not run: VGG16&#39;s ImageNet weights cannot be had" in page and page.count(">not run") == 3
+    assert "<script>alert(1)</script>" not in page and "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<td>0099</td>" in page and "not run: VGG16&#39;s ImageNet weights cannot be had" in page
+    assert page.count(">not run") == 4 # transfer and fusion, and the two published versions
     table = pd.read_csv(runs / "mine" / "table1.csv").set_index("model")
-    assert list(table.index) == ["majority baseline", "ShallNet", "CV+FC", "Fusion"]
-    assert table.majority["ShallNet"] > table.majority["CV+FC"] and table.published["ShallNet"] == 0.833
+    assert list(table.index) == ["majority baseline", "ShallNet", "CV+FC"]
+    assert "no image address" in page
+
+
+def test_values_have_a_table_of_their_own(tmp_path, workplace, smoke_gallery):
+    options, runs = workplace
+    paintings = pd.read_csv(smoke_gallery / "paintings.csv", dtype=str, keep_default_na=False)
+    pictures = [Image.open(smoke_gallery / "images" / file) for file in paintings.file]
+    brightness = [picture.convert("L").resize((1, 1)).getpixel((0, 0)) for picture in pictures]
+    table = pd.DataFrame(dict(file="images/" + paintings.file, Valence_mean=brightness, Arousal_mean=brightness[::-1]))
+    shutil.copytree(smoke_gallery / "images", tmp_path / "images")
+    table.to_csv(tmp_path / "photos.csv", index=False)
+    done = run_emoart("reproduce", "--profile", "smoke", "--sheet", tmp_path / "photos.csv", "-p", "target=values",
+                      "-p", "report_models=cvfc", *options, "--name", "photos")
+    assert done.returncode == 0, done.stderr
+    assert "[2/3] cvfc: test pearson" in done.stdout
+    table = pd.read_csv(runs / "photos" / "table1.csv").set_index("model")
+    assert list(table.index) == ["constant baseline", "CV+FC"]
+    assert table.pearson["constant baseline"] == 0 and table.pearson["CV+FC"] > 0.2 # brightness is one of thirteen numbers
+    page = (runs / "photos" / "report.html").read_text()
+    assert "valence" in page and "majority" not in page
 
 
 def test_the_report_opens_without_console_errors(smoke_run, tmp_path):
@@ -95,6 +122,9 @@ def test_the_report_opens_without_console_errors(smoke_run, tmp_path):
 @pytest.mark.parametrize("options, words", [
     (["--profile", "fast"], ["no profile 'fast'", "smoke, quick, thesis"]),
     (["--profile", "DEFAULT"], ["no profile 'DEFAULT'"]),
+    (["-p", "profile=smoke"], ["profile is no setting", "--profile"]),
+    (["-p", "target=mood"], ["no target 'mood'"]),
+    (["-p", "report_models=vcfc"], ["no model 'vcfc'", "did you mean cvfc?"]),
     (["--name", "x" * 300], ["--name"]),
     (["-p", "sed=1"], ["no setting 'sed'", "did you mean seed?"]),
     (["-p", "seed=one"], ["seed is 'one'", "whole number"]),
@@ -124,13 +154,14 @@ def test_bad_input_is_one_sentence(options, words, tmp_path, monkeypatch, emoart
 
 def test_a_name_belongs_to_one_set_of_settings(smoke_run, workplace):
     before = (smoke_run[0] / "table1.csv").read_bytes()
-    assert_one_sentence(run_emoart("reproduce", "--profile", "smoke", "--name", "first", *workplace[0], "-p", "seed=9"), "other settings", "--name")
+    done = run_emoart("reproduce", "--profile", "smoke", "--name", "first", *workplace[0], "-p", "seed=9")
+    assert_one_sentence(done, "other settings", "--name")
     assert (smoke_run[0] / "table1.csv").read_bytes() == before
 
 
 def test_settings_reach_the_notebooks(smoke_run):
     run = json.loads((smoke_run[0] / "shallnet" / "run.json").read_text())
     settings = load_settings("smoke")
-    assert run["parameters"]["learning_rate"] == settings.shallnet_learning_rate
-    assert run["parameters"]["epochs"] == settings.shallnet_epochs and run["parameters"]["profile"] == "smoke"
+    assert run["parameters"]["learning_rate"] == settings.shallnet.learning_rate
+    assert run["parameters"]["epochs"] == settings.shallnet.epochs and run["parameters"]["profile"] == "smoke"
     assert run["environment"]["keras"].startswith("3.")

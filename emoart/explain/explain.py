@@ -5,55 +5,91 @@
 # %% auto #0
 __all__ = ['PAGE', 'MAPS_TOLD', 'FEATURES_TOLD', 'explain']
 
-# %% ../../nbs/4_explain/43_explain.ipynb #7564e00f
+# %% ../../nbs/4_explain/43_explain.ipynb #2546b3e1
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
+from ..core.files import InputError, replacing, writable_folder, write_json
 from ..core.page import data_uri, page_template
 from ..models.predict import load_model
-from ..core.files import InputError, replacing, writable_folder, write_json
 
-# %% ../../nbs/4_explain/43_explain.ipynb #61234478
-def _group(name, classes):
-    "Index of a group, or None for each picture's own."
+# %% ../../nbs/4_explain/43_explain.ipynb #b47dc81e
+def _asked(name, names):
+    "Index of what is asked about, or None for each picture's own."
     if not name: return None
-    if name not in classes: raise InputError(f"the model knows no group {name!r}; it knows {', '.join(classes)}")
-    return classes.index(name)
+    if name not in names: raise InputError(f"the model knows no {name!r}; it knows {', '.join(names)}")
+    return names.index(name)
 
-def _feature_table(trained, folder, pictures, units):
-    "CV+FC: what each feature adds to each picture's group, and what is lost without it on the paintings held out."
-    from emoart.explain.attribution import contributions, permutation_importance
-    from emoart.models.cvfc import FEATURES
-    values, reference = trained.inputs(pictures), None
+def _units(card, predicted, asked):
+    "The output that is explained, a picture each."
+    if asked is not None: return np.full(len(predicted), asked)
+    return np.zeros(len(predicted), int) if card["kind"] == "values" else predicted.argmax(1)
+
+# %% ../../nbs/4_explain/43_explain.ipynb #e76f6048
+def _known_features(folder):
+    "The features of a model's training with the part and the class of each painting."
     try:
-        known = pd.read_csv(folder / "features.csv").merge(pd.read_csv(folder / "predictions.csv")[["id", "part", "truth"]], on="id")
-        reference = known.loc[known.part == "train", list(FEATURES)].mean().to_numpy("float32")
-        test = known[known.part == "test"]
-    except (OSError, KeyError, ValueError): raise InputError(f"{folder} lacks features.csv or predictions.csv of its training, which features are compared with; train the model again") from None
-    added = contributions(trained.network, values, reference, units)
-    lost = permutation_importance(lambda v: trained.network(v.astype("float32")).numpy(), test[list(FEATURES)].to_numpy("float32"), test.truth.to_numpy(), FEATURES)
-    rows = [[dict(feature=name, value=float(v), mean=float(m), added=float(a)) for name, v, m, a in sorted(zip(FEATURES, row, reference, add), key=lambda each: -abs(each[3]))]
-            for row, add in zip(values, added)]
-    return rows, lost.to_dict("records")
+        predictions = pd.read_csv(folder / "predictions.csv").drop(columns=["title", "artist", "image"])
+        return pd.read_csv(folder / "features.csv").merge(predictions, on="id")
+    except (OSError, KeyError, ValueError):
+        raise InputError(f"{folder} lacks features.csv or predictions.csv of its training, which features are compared "
+                         "with; train the model again") from None
 
-PAGE = page_template(style="""
+def _feature_rows(trained, folder, pictures, units):
+    "What each feature adds to what is explained of each picture, the most first."
+    from emoart.explain.attribution import contributions
+    from emoart.models.cvfc import FEATURES
+    known = _known_features(folder)
+    mean = known.loc[known.part == "train", list(FEATURES)].mean().to_numpy("float32")
+    values = trained.inputs(pictures)
+    tables = []
+    for row, added in zip(values, contributions(trained.network, values, mean, units)):
+        table = [dict(feature=name, value=float(v), mean=float(m), added=float(a))
+                 for name, v, m, a in zip(FEATURES, row, mean, added)]
+        tables.append(sorted(table, key=lambda feature: -abs(feature["added"])))
+    return tables
+
+def _importance(trained, folder):
+    "Balanced accuracy that is lost on the held-out paintings without each feature; classes only."
+    from emoart.explain.attribution import permutation_importance
+    from emoart.models.cvfc import FEATURES
+    if trained.card["kind"] != "classes": return []
+    known = _known_features(folder)
+    test = known[known.part == "test"]
+    def predict(values): return trained.network(values.astype("float32")).numpy()
+    values, classes = test[list(FEATURES)].to_numpy("float32"), test.truth.to_numpy()
+    return permutation_importance(predict, values, classes, FEATURES).to_dict("records")
+
+# %% ../../nbs/4_explain/43_explain.ipynb #f9ce3062
+_STYLE = """
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1rem }
-.pictures figure { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .6rem; overflow-wrap: anywhere; font-size: .88rem }
+.pictures figure { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .6rem }
+.pictures figure { overflow-wrap: anywhere; font-size: .88rem }
 .pair { display: flex; gap: .4rem } .pair img { width: 50%; height: auto; border-radius: 3px }
-.added { display: inline-block; height: .6em; border-radius: 2px; background: var(--good) } .added.minus { background: var(--bad) }
-""", body="""
-<p>{{ model }}: what it goes by in {{ pictures | length }} picture{{ "s" if pictures | length > 1 }}{% if method %}, {{ method }} at the layer {{ layer }}{% endif %}. {{ told }}</p>
+.added { display: inline-block; height: .6em; border-radius: 2px; background: var(--good) }
+.added.minus { background: var(--bad) }
+"""
+
+_BODY = """
+<p>{{ model }}: what it goes by in {{ pictures | length }} picture{{ "s" if pictures | length > 1 }}
+{%- if method %}, {{ method }} at the layer {{ layer }}{% endif %}. {{ told }}</p>
 <div class="pictures">
 {% for p in pictures %}
 <figure>
-{% if p.overlay %}<div class="pair"><img src="{{ p.picture }}" alt="{{ p.name }}"><img src="{{ p.overlay }}" alt="Map of {{ p.name }} for {{ p.unit }}"></div>{% else %}<img src="{{ p.picture }}" alt="{{ p.name }}" width="160">{% endif %}
-<figcaption><strong>{{ p.name }}</strong><br>{% for group, q in p.probabilities.items() %}{{ group }} {{ q | share }}{{ ", " if not loop.last }}{% endfor %}<br>shown: {{ p.unit }}
+{% if p.overlay %}<div class="pair"><img src="{{ p.picture }}" alt="{{ p.name }}">
+<img src="{{ p.overlay }}" alt="Map of {{ p.name }} for {{ p.unit }}"></div>
+{% else %}<img src="{{ p.picture }}" alt="{{ p.name }}" width="160">{% endif %}
+<figcaption><strong>{{ p.name }}</strong><br>
+{% for name, q in p.predicted.items() %}{{ name }} {{ "%.2f" | format(q) if p.kind == "values" else q | share }}
+{{- ", " if not loop.last }}{% endfor %}<br>shown: {{ p.unit }}
 {% if p.features %}
 <table class="words"><tr><th>feature</th><th>value</th><th>mean</th><th>adds</th><th></th></tr>
-{% for f in p.features %}<tr><td>{{ f.feature }}</td><td>{{ "%.2f" | format(f.value) }}</td><td>{{ "%.2f" | format(f.mean) }}</td><td>{{ "%+.2f" | format(f.added) }}</td>
+{% for f in p.features %}
+<tr><td>{{ f.feature }}</td><td>{{ "%.2f" | format(f.value) }}</td><td>{{ "%.2f" | format(f.mean) }}</td>
+<td>{{ "%+.2f" | format(f.added) }}</td>
 <td><span class="added {{ 'minus' if f.added < 0 }}" style="width:{{ "%.1f" | format(f.bar) }}rem"></span></td></tr>
 {% endfor %}</table>
 {% endif %}
@@ -62,57 +98,85 @@ PAGE = page_template(style="""
 </div>
 {% if importance %}
 <h2>Which features the model needs</h2>
-<p>Balanced accuracy that is lost on the paintings held out from training when one feature is shuffled among them, with 95 % of the shuffles.</p>
+<p>Balanced accuracy that is lost on the paintings held out from training when one feature is shuffled among them, with
+95 % of the shuffles.</p>
 <table><tr><th>feature</th><th>lost</th></tr>
-{% for f in importance %}<tr><td>{{ f.feature }}</td><td>{{ f.loss | share }} <span class="interval">{{ f.low | share }} to {{ f.high | share }}</span></td></tr>
+{% for f in importance %}<tr><td>{{ f.feature }}</td>
+<td>{{ f.loss | share }} <span class="interval">{{ f.low | share }} to {{ f.high | share }}</span></td></tr>
 {% endfor %}</table>
 {% endif %}
-""")
+"""
 
-# %% ../../nbs/4_explain/43_explain.ipynb #5751e37f
-MAPS_TOLD = ("Bright is where the group's score comes from. A map tells what the model used, not why anybody feels anything, and it can mislead; "
-             "how far such maps can be trusted was measured on paintings whose answer is known (nbs/4_explain/41_faithfulness).")
-FEATURES_TOLD = ("This model sees thirteen numbers and no places, so there is no map. What each number adds to the group's score is told against the mean training painting (integrated gradients); "
-                 "all of them together make up the difference.")
+PAGE = page_template(style=_STYLE, body=_BODY)
+
+# %% ../../nbs/4_explain/43_explain.ipynb #b745f411
+MAPS_TOLD = (
+    "Bright is where what is shown comes from. A map tells what the model used, not why anybody feels anything, and it "
+    "can mislead; how far such maps can be trusted was measured on paintings whose answer is known (41_faithfulness).")
+FEATURES_TOLD = (
+    "This model sees thirteen numbers and no places, so there is no map. What each number adds is told against the "
+    "mean training painting (integrated gradients); all of them together make up the difference.")
 
 def _png(array, path):
     "Write a picture, and its data URI."
     with replacing(path) as temporary: Image.fromarray(array).save(temporary)
     return data_uri(path.read_bytes(), "png")
 
+def _with_features(shown, trained, folder, pictures, units, out):
+    "Add to each picture what its features add."
+    for each, rows, picture in zip(shown, _feature_rows(trained, folder, pictures, units), pictures):
+        longest = max(abs(row["added"]) for row in rows) or 1
+        bars = [dict(row, bar=5 * abs(row["added"]) / longest) for row in rows]
+        each.update(picture=_png(picture, out / f"{each['stem']}.png"), features=bars)
+
+def _with_maps(shown, trained, found, pictures, out):
+    "Add to each picture its map."
+    from emoart.explain.attribution import coloured, overlay
+    for each, seen, picture in zip(shown, found, pictures):
+        laid = overlay(coloured(seen), picture, 0.4)
+        each.update(overlay=_png(laid, out / f"{each['stem']}-{each['unit']}.png"),
+                    picture=_png(picture, out / f"{each['stem']}.png"))
+
+def _write(out, shown, importance, **facts):
+    "explanation.json, and the page that shows it."
+    def told(each): return {key: value for key, value in each.items() if key not in ("overlay", "picture", "stem")}
+    said = {key: facts[key] for key in ("model", "method", "layer")}
+    write_json(out / "explanation.json", dict(said, pictures=[told(each) for each in shown], importance=importance))
+    page = PAGE.render(name="explanation", pictures=shown, importance=importance, **facts)
+    with replacing(out / "index.html") as path: path.write_text(page, encoding="utf-8")
+    return out / "index.html"
+
+# %% ../../nbs/4_explain/43_explain.ipynb #e46212b3
 def explain(
     images: list, # n picture files
     folder: Path, # of a trained model, as `emoart.models.predict.train` leaves it
     out: Path, # folder for the overlays and the page
     method: str = "hirescam", # one of `emoart.explain.attribution.METHODS`
-    group: str = "", # group to explain by name; empty: the one that the model says of each picture
+    group: str = "", # class, word or value to explain; empty: what the model says first of each picture
     layer: str = "", # feature maps to weigh; empty: the last that all evidence goes through
 ) -> Path: # index.html
-    "Overlays and a page of what a model goes by. Raises `InputError` for a file that is no picture, a folder without a model, and a method, group or layer that there is not."
+    """Overlays and a page of what a model goes by.
+
+    Raises `InputError` for a file that is no picture, a folder without a model, and a method, group or layer that there
+    is not."""
     trained, folder = load_model(folder), Path(folder).expanduser()
-    classes = trained.card["classes"]
-    unit = _group(group, classes)
+    names = trained.card["names"]
+    asked = _asked(group, names)
     pictures = trained.pictures(images)
-    probabilities = trained.probabilities(pictures)
-    units = probabilities.argmax(1) if unit is None else np.full(len(images), unit)
-    stems = [f"{i:03d}-{Path(path).stem[:60]}" for i, path in enumerate(images, 1)]
-    shown, importance = [dict(name=Path(path).name, unit=classes[u], probabilities=dict(zip(classes, map(float, p)))) for path, u, p in zip(images, units, probabilities)], []
+    predicted = trained.predictions(pictures)
+    units = _units(trained.card, predicted, asked)
+    shown = [dict(name=Path(path).name, file=str(path), stem=f"{i:03d}-{Path(path).stem[:60]}", unit=names[unit],
+                  kind=trained.card["kind"], predicted=dict(zip(names, map(float, p))))
+             for i, (path, unit, p) in enumerate(zip(images, units, predicted), 1)]
+    facts = dict(model=trained.card["title"], method="", layer="", told=FEATURES_TOLD)
     if trained.card["model"] == "cvfc":
-        rows, importance = _feature_table(trained, folder, pictures, units)
-        out, method, place, told = writable_folder(out), "", "", FEATURES_TOLD
-        for each, row, picture, stem in zip(shown, rows, pictures, stems):
-            longest = max(abs(f["added"]) for f in row) or 1
-            each.update(picture=_png(picture, out / f"{stem}.png"), features=[dict(f, bar=5 * abs(f["added"]) / longest) for f in row])
-    else:
-        from emoart.explain.attribution import coloured, find_layer, maps, maps_layer, overlay
-        place, told = (find_layer(trained.network, layer) if layer else maps_layer(trained.network)).name, MAPS_TOLD
-        found = maps(trained.network, trained.inputs(pictures), units, method, layer or None)
+        importance = _importance(trained, folder)
         out = writable_folder(out)
-        for each, seen, picture, stem in zip(shown, found, pictures, stems):
-            laid = overlay(coloured(seen), picture, 0.4)
-            each.update(overlay=_png(laid, out / f"{stem}-{each['unit']}.png"), picture=_png(picture, out / f"{stem}.png"))
-    told_of = [{key: value for key, value in each.items() if key not in ("overlay", "picture")} for each in shown]
-    write_json(out / "explanation.json", dict(model=trained.card["title"], method=method, layer=place, pictures=[dict(told, file=str(path)) for told, path in zip(told_of, images)], importance=importance))
-    page = PAGE.render(name="explanation", model=trained.card["title"], method=method, layer=place, told=told, pictures=shown, importance=importance)
-    with replacing(out / "index.html") as path: path.write_text(page, encoding="utf-8")
-    return out / "index.html"
+        _with_features(shown, trained, folder, pictures, units, out)
+        return _write(out, shown, importance, **facts)
+    from emoart.explain.attribution import find_layer, maps, maps_layer
+    place = find_layer(trained.network, layer) if layer else maps_layer(trained.network)
+    found = maps(trained.network, trained.inputs(pictures), units, method, layer or None)
+    out = writable_folder(out)
+    _with_maps(shown, trained, found, pictures, out)
+    return _write(out, shown, [], **{**facts, "method": method, "layer": place.name, "told": MAPS_TOLD})
