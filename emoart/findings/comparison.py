@@ -113,7 +113,7 @@ def score_table(
     shown = [metric for metric in dict.fromkeys(scores.metric) if not metrics or metric in metrics]
     return wide.loc[list(dict.fromkeys(scores.model)), shown].rename_axis(index=None, columns=None)
 
-# %% ../../nbs/8_findings/80_comparison.ipynb #c215041a
+# %% ../../nbs/8_findings/80_comparison.ipynb #4250179c
 _ABOUT = ("data", "data_digest", "global_cue", "local_cue", "target", "groups", "left_out", "paintings", "n_folds",
           "n_repeats", "soft_labels", "backbone", "seed")
 
@@ -132,8 +132,10 @@ def _wide(scores):
     return pd.DataFrame(columns).reindex(list(dict.fromkeys(scores.model))).rename_axis("model").reset_index()
 
 def _together(frames, *of):
-    "What was compared in front, and nothing twice: transfer stands beside the recipes too."
-    whole = pd.concat(frames, ignore_index=True).drop_duplicates(["data_digest", "target", *of])
+    "What was compared in front, and nothing twice: transfer is beside the recipes too, groups may be just the poles."
+    whole = pd.concat(frames, ignore_index=True)
+    told_apart = whole.groups.where(whole.groups != "", whole.target)
+    whole = whole[~whole.assign(told_apart=told_apart).duplicated(["data_digest", "told_apart", *of])]
     return whole[[*_ABOUT, *(column for column in whole if column not in _ABOUT)]]
 
 def gather_comparisons(
