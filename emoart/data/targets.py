@@ -17,7 +17,7 @@ import pandas as pd
 from ..core.files import InputError
 from .emotions import GROUP_NAMES, GROUPS, WORDS, canonical, group_of
 
-# %% ../../nbs/1_data/11_targets.ipynb #848e2833
+# %% ../../nbs/1_data/11_targets.ipynb #27d068de
 def word_shares(
     paintings: pd.DataFrame, # n paintings, texts
 ) -> pd.DataFrame: # (n, number of words) shares from 0 to 1, NaN where a cell is empty or holds something else; one column a word
@@ -37,7 +37,7 @@ def group_mentions(
     mentions = np.zeros((len(paintings), len(GROUPS)))
     for word in shares:
         if _group(word) >= 0: mentions[:, _group(word)] += shares[word].fillna(0)
-    written = paintings.emotion.map(group_of).to_numpy()
+    written = paintings.emotion.map(group_of).to_numpy(int)
     alone = ~mentions.any(axis=1) & (written >= 0)
     mentions[alone] = np.eye(len(GROUPS))[written[alone]]
     return mentions
