@@ -15,6 +15,16 @@ SHARED = ROOT.parent / "shared"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 
+ALONE = {"test_notebooks", "test_repository"} # files whose tests share next to nothing
+
+
+def pytest_collection_modifyitems(items):
+    "A file stays on one worker, for what its tests share; those that share nothing go to whoever is free, after the rest."
+    for item in items:
+        if item.path.stem not in ALONE: item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: item.path.stem in ALONE)
+
+
 def run_emoart(*arguments, timeout=300, environment={}):
     "Run the command line, in an environment with these variables besides; the process with its output as text."
     return subprocess.run([EMOART, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=os.environ | environment)

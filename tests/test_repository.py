@@ -1,23 +1,57 @@
-"What must hold in every commit: clean notebooks, an exact export, a fresh README."
+"What must hold in every commit: clean notebooks, an exact export, a fresh README, code that can be read."
+import ast
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from emoart.core.files import NOTEBOOKS, ROOT, chapters, modules
+from emoart.core.files import NOTEBOOKS, ROOT, chapter_name, chapters, modules
+from emoart.core.settings import SECTIONS, SETTINGS, setting_name
+from emoart.evaluate.models import CLASSIFIERS, GENERATORS
 
 BIN = Path(sys.executable).parent
 PATHS = [NOTEBOOKS / "index.ipynb", *chapters()]
+EXPERIMENTS = {*(model.name for model in CLASSIFIERS), *GENERATORS, "faithfulness", "comparison", "persons", "bench"}
+NO_SETTINGS = {"profile", "paintings", "out", "models", "images", "judge", "work"} # parameters that say what, not how
+
+
+def cells_of(path): return json.loads(path.read_text())["cells"]
+
+
+def source_of(cell): return "".join(cell["source"])
+
+
+def test_notebooks_are_where_they_are_looked_for():
+    "A notebook in another place would be left out of everything without a failure."
+    assert set(NOTEBOOKS.rglob("*.ipynb")) == set(PATHS) and len(PATHS) >= 47
+    numbers = Counter(path.stem.split("_")[0] for path in chapters())
+    assert max(numbers.values()) == 1, "one number, one notebook"
+    assert all(path.stem[0] == path.parent.name[0] for path in chapters()), "the room's digit is the chapter's first"
+    rooms = {path.parent for path in chapters()}
+    assert len(rooms) == 10 and all((room / "index.md").exists() for room in rooms)
+
+
+def test_every_chapter_exports_the_module_of_its_room():
+    exported = {}
+    for path in chapters():
+        found = re.search(r"^#\| ?default_exp (\S+)", source_of(cells_of(path)[0]))
+        if found: exported[f"emoart.{found[1]}"] = path
+    assert set(exported) == set(modules())
+    for name, path in exported.items():
+        _, room, module = name.split(".")
+        assert path.parent.name.endswith(f"_{room}") and chapter_name(path) == module
 
 
 def tree(folder):
     "Relative path -> content of every file below a folder, compiled Python left out."
-    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file() and "__pycache__" not in p.parts}
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file() and "__pycache__" not in path.parts)
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 @pytest.fixture
@@ -34,9 +68,12 @@ def nbdev(command, folder):
 
 
 def parameter_cells(folder):
-    "Notebook -> number of its cells that carry papermill's tag."
-    cells = {p.stem: json.loads(p.read_text())["cells"] for p in chapters(folder)}
-    return {name: n for name in cells if (n := sum("parameters" in c["metadata"].get("tags", []) for c in cells[name]))}
+    "Chapter -> number of its cells that carry papermill's tag."
+    found = {}
+    for path in chapters(folder):
+        n = sum("parameters" in cell["metadata"].get("tags", []) for cell in cells_of(path))
+        if n: found[chapter_name(path)] = n
+    return found
 
 
 def test_notebooks_are_clean(copy):
@@ -47,13 +84,28 @@ def test_notebooks_are_clean(copy):
 
 def test_cleaning_keeps_the_parameters_tag(copy):
     before = parameter_cells(NOTEBOOKS)
-    assert set(before) == {*("50_persons", "30_shallnet", "33_transfer", "41_faithfulness", "34_cvfc", "36_fusion", "80_comparison", "64_basicgan", "65_gandeconv", "66_dcgan", "91_bench")} and set(before.values()) == {1}
+    assert set(before) == EXPERIMENTS and set(before.values()) == {1}
     nbdev("clean", copy)
     assert parameter_cells(copy / "nbs") == before
     project = copy / "pyproject.toml"
     project.write_text(project.read_text().replace('allowed_cell_metadata_keys = ["tags"]', ""))
     nbdev("clean", copy)
     assert parameter_cells(copy / "nbs") == {}, "the setting that keeps the tag is no longer what keeps it"
+
+
+@pytest.mark.parametrize("path", [path for path in chapters() if chapter_name(path) in EXPERIMENTS], ids=lambda path: path.stem)
+def test_what_papermill_may_change_is_what_the_chapter_owns(path):
+    "Names and types of the parameters cell are those of the settings; a classifier's cell has all of its chapter's own."
+    cell, = [cell for cell in cells_of(path) if "parameters" in cell["metadata"].get("tags", [])]
+    declared = {node.target.id: ast.unparse(node.annotation) for node in ast.parse(source_of(cell)).body}
+    chapter = chapter_name(path)
+    for name, kind in declared.items():
+        known = setting_name(chapter, name)
+        assert known or name in NO_SETTINGS, f"{chapter}: {name} is no setting"
+        if known: assert kind == SETTINGS[known].type.__name__, f"{chapter}: {name}"
+    if chapter in SECTIONS:
+        own = {known.field for known in SETTINGS.values() if known.section == chapter}
+        assert own <= set(declared), f"{chapter} lacks {own - set(declared)}"
 
 
 def test_the_package_is_what_the_notebooks_export(copy):
@@ -68,17 +120,29 @@ def test_readme_is_fresh(tmp_path):
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
-def test_a_notebook_is_small_and_has_run(path):
+def test_a_notebook_is_small_readable_and_has_run(path):
     assert path.stat().st_size < 300 * 1024
-    outputs = [output for cell in json.loads(path.read_text())["cells"] for output in cell.get("outputs", [])]
+    cells = cells_of(path)
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
     assert outputs or path.stem == "02_backend", "it has no outputs: run it before committing"
     assert not [output for output in outputs if output["output_type"] == "error" or output.get("name") == "stderr"]
+    for cell in cells:
+        lines = source_of(cell).splitlines()
+        if cell["cell_type"] != "code" or not lines: continue
+        assert max(map(len, lines)) <= 120, max(lines, key=len)
+        if lines[0].startswith("#| export"): assert len(lines) <= 60, f"a wall: {lines[1]}"
+
+
+def test_lines_of_the_tests_can_be_read():
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        assert max(map(len, path.read_text().splitlines())) <= 120, path.name
 
 
 def test_no_machine_paths_and_no_index_addresses():
     machine = re.compile(r"/(?:work|root|home|Users|tmp)/[A-Za-z.]")
     index = re.compile(r"index-url|extra-index|find-links|pypi\.org/simple")
-    files = [*PATHS, ROOT / "README.md", ROOT / "requirements.lock", ROOT / "settings.ini", *ROOT.glob("reports/*.csv")]
+    files = [*PATHS, ROOT / "README.md", ROOT / "requirements.lock", ROOT / "settings.ini",
+             *ROOT.glob("reports/*.csv"), *NOTEBOOKS.rglob("*.md")]
     for path in files:
         assert not machine.search(path.read_text()), f"a path of one machine in {path.name}"
         assert not index.search(path.read_text()), f"an index address in {path.name}"
