@@ -20,12 +20,12 @@ from ..core.settings import SETTINGS, Settings, load_settings, setting_name
 from ..data.targets import find_target
 from ..evaluate.models import CLASSIFIERS, MODELS, SAVED_INPUTS, find_model, imported
 
-# %% ../../nbs/3_models/39_predict.ipynb #0f7229fc
+# %% ../../nbs/3_models/39_predict.ipynb #4be91c15
 CARD_VERSION = 2 # of card.json; a reader refuses any other
 
 def _sha256(path): return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
-def _card(model, folder, settings):
+def _card(model, folder, settings, used):
     "What card.json says of a finished run."
     metrics, run = (json.loads((folder / name).read_text()) for name in ("metrics.json", "run.json"))
     measured = ("test", "baseline", "columns", "cross_validated")
@@ -34,8 +34,7 @@ def _card(model, folder, settings):
         target=metrics["target"], kind=metrics["kind"], names=metrics["names"],
         image_size=settings.image_size, resize=settings.resize, parameters=metrics["parameters"],
         sha256=_sha256(folder / "model.keras"),
-        data=dict(digest=run["data_digest"], genre=settings.genre,
-                  n_train=metrics["n_train"], n_test=metrics["n_test"]),
+        data=dict(digest=run["data_digest"], used=used, n_train=metrics["n_train"], n_test=metrics["n_test"]),
         metrics={name: metrics[name] for name in measured if name in metrics},
         settings=settings.flat(), versions=run["environment"])
 
@@ -48,7 +47,7 @@ _PAGE = """# {title}
 
 Reads what a painting may evoke, as {target}: {names}. {parameters:,} parameters, pictures of {image_size} pixels.
 
-Trained on {n_train} paintings, tested on {n_test} others ({genre}; digest of the data {digest}).
+Trained on {n_train} paintings, tested on {n_test} others ({used}; digest of the data {digest}).
 
 | test | value (95 % interval) | baseline |
 |---|---|---|
@@ -68,10 +67,10 @@ def _page(card):
     return _PAGE.format(
         title=card["title"], target=card["target"], names=", ".join(card["names"]), parameters=card["parameters"],
         image_size=card["image_size"], n_train=data["n_train"], n_test=data["n_test"],
-        genre=data["genre"] or "all genres", digest=data["digest"][:16],
+        used=data["used"] or "all that are labelled", digest=data["digest"][:16],
         rows="\n".join(_rows(metrics["test"], metrics["baseline"])), crossed=crossed)
 
-# %% ../../nbs/3_models/39_predict.ipynb #958b47be
+# %% ../../nbs/3_models/39_predict.ipynb #34820e45
 CHAPTERS = tuple(model.name for model in CLASSIFIERS) # what `train` takes
 
 def chapter_settings(
@@ -91,12 +90,13 @@ def train(
     sheet: Path = None, # sponsor-format .xlsx or .csv, cleaned into paintings/ of `out`
     data: Path = None, # folder of cleaned paintings, instead of a sheet
     profile: str = "quick", # smoke, quick or thesis
+    say=lambda line: None, # called with a line on what of the paintings is used
     **overrides, # single settings by name
 ) -> dict: # what card.json holds
     """Train a model on a user's paintings.
 
-    Raises `InputError` for bad input, `NotRun` where pretrained weights cannot be had, `RunError` for other failures."""
-    from emoart.data.clean import clean, read_paintings
+    Raises `InputError` for bad input, `NotRun` where pretrained weights cannot be had, `RunError` otherwise."""
+    from emoart.data.clean import clean, genre_line, read_paintings
     from emoart.run.experiments import parameters_from, run_notebook
     find_model(model, CHAPTERS)
     if (sheet is None) == (data is None):
@@ -106,9 +106,11 @@ def train(
     if sheet is not None: clean(sheet, data := out / "paintings")
     data = Path(data).expanduser().absolute()
     read_paintings(data, settings.genre, settings.target) # says what is wrong before anything starts
+    used = genre_line(data, settings.genre, settings.target)
+    if used: say(used)
     notebook = find_notebook(model)
     run_notebook(notebook, out, {**parameters_from(notebook, settings), "paintings": str(data), "out": str(out)})
-    card = _card(model, out, settings)
+    card = _card(model, out, settings, used)
     with replacing(out / "README.md") as temporary: temporary.write_text(_page(card))
     write_json(out / "card.json", card)
     return card

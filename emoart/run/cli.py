@@ -119,7 +119,7 @@ def gallery(
     s = load_settings(profile, **_overrides(parameter))
     print(make_gallery(out, s.n_labelled, s.n_unlabelled, s.global_cue, s.local_cue, s.seed))
 
-# %% ../../nbs/7_run/79_cli.ipynb #3d51a5ed
+# %% ../../nbs/7_run/79_cli.ipynb #037616e5
 @app.command()
 def train(
     model: Annotated[str, typer.Argument(help="Classifier, such as transfer or fusion, or generator, such as dcgan.")],
@@ -151,7 +151,7 @@ def _train_classifier(model, out, sheet, data, images, judge, profile, overrides
     if images or judge:
         raise InputError(f"--images and --judge are for generators; give the paintings of {model} either as "
                          "--sheet FILE or as --data FOLDER")
-    card = train(model, out, sheet, data, profile, **overrides)
+    card = train(model, out, sheet, data, profile, print, **overrides)
     found = card["metrics"]
     print(f"{card['title']}: {_scores(found['test'], found['baseline'])}; "
           f"{card['data']['n_test']} paintings that it has not seen")
