@@ -966,6 +966,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'emoart.run.sweeps.Results': ('7_run/sweeps.html#results', 'emoart/run/sweeps.py'),
                                    'emoart.run.sweeps.Results.baseline': ('7_run/sweeps.html#results.baseline', 'emoart/run/sweeps.py'),
                                    'emoart.run.sweeps.Results.finished': ('7_run/sweeps.html#results.finished', 'emoart/run/sweeps.py'),
+                                   'emoart.run.sweeps.Results.kind': ('7_run/sweeps.html#results.kind', 'emoart/run/sweeps.py'),
                                    'emoart.run.sweeps.Results.main': ('7_run/sweeps.html#results.main', 'emoart/run/sweeps.py'),
                                    'emoart.run.sweeps._client': ('7_run/sweeps.html#_client', 'emoart/run/sweeps.py'),
                                    'emoart.run.sweeps._combined': ('7_run/sweeps.html#_combined', 'emoart/run/sweeps.py'),

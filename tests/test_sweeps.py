@@ -315,7 +315,7 @@ def test_a_real_experiment_at_two_points(smoke_gallery, tmp_path):
     done = run_emoart("sweep", "cvfc", "-p", "epochs=1,2", "-p", f"paintings={smoke_gallery}", "-p", "seed=3", "--name", "real", "--sweeps", tmp_path, "--profile", "smoke")
     assert done.returncode == 0, done.stderr
     results = read_results("real", tmp_path)
-    assert results.varied == ["epochs"] and results.main() == "test_balanced_accuracy" and results.baseline("test_accuracy") == "majority_accuracy"
+    assert results.varied == ["epochs"] and results.main() == "test_balanced_accuracy" and results.baseline("test_accuracy") == "baseline_accuracy"
     for row in results.table.itertuples():
         run = tmp_path / "real" / "runs" / row.run
         metrics, story = json.loads((run / "metrics.json").read_text()), read_run(run)

@@ -8,7 +8,7 @@ __all__ = ['PLACES', 'PACKAGES', 'THREADS', 'STOPPED', 'read_cells', 'Parameter'
            'settle', 'locked', 'is_locked', 'RunError', 'RunDied', 'LoggedKernelManager', 'run_notebook', 'clear_up',
            'run_apart', 'stop_runs']
 
-# %% ../../nbs/7_run/70_experiments.ipynb #08c46d5e
+# %% ../../nbs/7_run/70_experiments.ipynb #a53b2c9d
 import ast
 import difflib
 import fcntl
@@ -34,6 +34,10 @@ from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 
+# %% ../../nbs/7_run/70_experiments.ipynb #454aef31
+sys.modules.setdefault("rfc3987_syntax", None) # else jsonschema works out a grammar for a second that nobody needs here
+
+# %% ../../nbs/7_run/70_experiments.ipynb #aeee2512
 import papermill
 import psutil
 from jupyter_client import AsyncKernelManager

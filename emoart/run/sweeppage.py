@@ -138,12 +138,12 @@ for (const kind of ["mouseover", "mouseout"]) document.addEventListener(kind, ev
 })
 """
 
-# %% ../../nbs/7_run/73_sweeppage.ipynb #096448fd
+# %% ../../nbs/7_run/73_sweeppage.ipynb #e5f92144
 PAGE = page_template(style=STYLE, body="""
 <p>{{ n_finished }} of {{ n }} runs of <code>{{ notebook }}</code> finished
 {%- if n_finished < n %}; the others are at the end of the table, with what they said{% endif %}.
 {% if measure %}Shown: <b>{{ measure }}</b>
-{%- if baseline %}, beside {{ baseline }}, that of always saying the most frequent thing{% endif %}.{% endif %}</p>
+{%- if baseline %}, beside {{ baseline }}, that of a model which looks at no painting{% endif %}.{% endif %}</p>
 {% if picture %}
 <h2>What matters</h2>
 <div class="wide">{{ picture }}</div>

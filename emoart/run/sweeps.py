@@ -7,7 +7,7 @@ __all__ = ['KEPT', 'say_line', 'grid_points', 'random_points', 'read_sweep', 'ch
            'run_name', 'read_plan', 'Results', 'read_results', 'write_table', 'sorted_table', 'over_seeds', 'run_task',
            'Progress', 'sweep', 'resume']
 
-# %% ../../nbs/7_run/72_sweeps.ipynb #1e3ed8bb
+# %% ../../nbs/7_run/72_sweeps.ipynb #e892f0d2
 import itertools
 import json
 import logging
@@ -19,7 +19,7 @@ import uuid
 from collections import Counter
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -174,7 +174,7 @@ def read_plan(
         others = ", ".join(sorted(path.parent.name for path in folder.parent.glob("*/sweep.json")))
         raise InputError(f"there is no sweep {name!r} in {folder.parent}; there are {others or 'none'}") from None
 
-# %% ../../nbs/7_run/72_sweeps.ipynb #be98908e
+# %% ../../nbs/7_run/72_sweeps.ipynb #8ba40d5f
 def _flat(metrics, prefix=""):
     "Every number and text of nested metrics under one name each; lists are left out."
     if isinstance(metrics, (int, float, str)): return {prefix or "metric": metrics}
@@ -200,19 +200,29 @@ class Results:
         return self.table[self.table.status == "finished"]
 
     def main(self,
-        measure: str = "", # a measure's name; empty: balanced accuracy on the test part, or what there is
+        measure: str = "", # a measure's name; empty: on the test part, what comes first for the kind of target
     ) -> str:
         "The measure to look at first. Raises `InputError` for one that was not measured."
         if measure and measure not in self.measures:
             there_are = ", ".join(self.measures) or "none yet"
             raise InputError(f"{self.name} has no measure {measure!r}; there are {there_are}")
-        wanted = (measure, "test_balanced_accuracy", "test_accuracy", *self.measures)
+        first = f"test_{self.kind.metric}" if self.kind else "test_balanced_accuracy"
+        tested = [name for name in self.measures if name.startswith("test_")]
+        wanted = (measure, first, "test_accuracy", *tested, *self.measures)
         return next((name for name in wanted if name in self.measures), "")
 
     def baseline(self, measure: str) -> str:
-        "The column of the majority baseline for a measure, empty where there is none."
-        column = measure.replace("test_", "majority_", 1)
+        "The column of the constant baseline for a measure, empty where there is none."
+        column = measure.replace("test_", "baseline_", 1)
         return column if column != measure and column in self.measures else ""
+
+    @cached_property
+    def kind(self):
+        "The kind of target that was learned where it is not classes, None for these and for anybody's notebook."
+        kinds = set(self.finished.get("kind", ())) - {"classes"}
+        if len(kinds) != 1: return None
+        from emoart.evaluate.scores import KINDS # takes as long to import as all of this
+        return KINDS.get(*kinds)
 
 # %% ../../nbs/7_run/72_sweeps.ipynb #6087cac9
 def _row(run, point, key):
@@ -252,14 +262,15 @@ def write_table(
     with replacing(Path(folder) / "table.csv") as path: results.table.to_csv(path, index=False)
     with replacing(Path(folder) / "table.parquet") as path: results.table.to_parquet(path, index=False)
 
-# %% ../../nbs/7_run/72_sweeps.ipynb #d1fbbde1
+# %% ../../nbs/7_run/72_sweeps.ipynb #797470ba
 def sorted_table(
     results: Results,
-    measure: str = "", # to sort by, largest first; empty: the main one
-    ascending: bool = False, # smallest first, as for a loss
+    measure: str = "", # to sort by; empty: the main one
+    ascending: bool = False, # smallest first, as for a loss; so is KL, which is the better the smaller
 ) -> pd.DataFrame: # index run: what varies, the measure with its interval, the baseline, the time, and what went wrong
     "The table that people look at: finished runs from the best to the worst, then the others."
     measure = results.main(measure)
+    if results.kind and measure == f"test_{results.kind.metric}": ascending = ascending or not results.kind.higher
     shown = [measure, f"{measure}_low", f"{measure}_high", results.baseline(measure)]
     shown = [column for column in shown if column and column in results.table]
     table = results.table.assign(seconds=results.table.run.map(results.seconds))
