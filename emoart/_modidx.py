@@ -890,6 +890,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                         'emoart.run.experiments._range': ('7_run/experiments.html#_range', 'emoart/run/experiments.py'),
                                         'emoart.run.experiments._run': ('7_run/experiments.html#_run', 'emoart/run/experiments.py'),
                                         'emoart.run.experiments._value': ('7_run/experiments.html#_value', 'emoart/run/experiments.py'),
+                                        'emoart.run.experiments._without_main': ( '7_run/experiments.html#_without_main',
+                                                                                  'emoart/run/experiments.py'),
                                         'emoart.run.experiments.checked_parameters': ( '7_run/experiments.html#checked_parameters',
                                                                                        'emoart/run/experiments.py'),
                                         'emoart.run.experiments.clear_up': ('7_run/experiments.html#clear_up', 'emoart/run/experiments.py'),

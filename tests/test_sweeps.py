@@ -5,6 +5,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 import tomllib
 import urllib.request
@@ -147,10 +148,11 @@ def test_no_form_of_a_parameter_is_lost(tmp_path):
         with pytest.raises(ValueError): manual[name].typed(wrong)
 
 
-def test_a_default_that_is_an_expression_stays_one(tmp_path):
-    notebook = write_notebook(tmp_path / "desk" / "power.ipynb", 'base = 2**5 # any\nout: str = ""', "import json\njson.dump(base + 1, open(f'{out}/metrics.json', 'w'))")
-    results = sweep(notebook, [{}], "power", tmp_path / "sweeps", say=str)
-    assert results.table.metric.tolist() == [33]
+def test_a_script_sweeps_and_a_default_that_is_an_expression_stays_one(tmp_path):
+    write_notebook(tmp_path / "power.ipynb", 'base = 2**5 # any\nout: str = ""', "import json\njson.dump(base + 1, open(f'{out}/metrics.json', 'w'))")
+    (tmp_path / "script.py").write_text("from emoart.run.sweeps import sweep\nprint(sweep('power.ipynb', [{}], 'power', '.').table.metric.tolist())\n") # no guard for __main__
+    done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.stdout.splitlines()[-1] == "[33]" and done.stderr == "", done.stdout + done.stderr
 
 
 @pytest.fixture

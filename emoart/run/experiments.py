@@ -8,7 +8,7 @@ __all__ = ['PLACES', 'PACKAGES', 'THREADS', 'STOPPED', 'read_cells', 'Parameter'
            'settle', 'locked', 'is_locked', 'RunError', 'RunDied', 'LoggedKernelManager', 'run_notebook', 'clear_up',
            'run_apart', 'stop_runs']
 
-# %% ../../nbs/7_run/70_experiments.ipynb #a53b2c9d
+# %% ../../nbs/7_run/70_experiments.ipynb #df9368f7
 import ast
 import difflib
 import fcntl
@@ -33,6 +33,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 
 # %% ../../nbs/7_run/70_experiments.ipynb #454aef31
 sys.modules.setdefault("rfc3987_syntax", None) # else jsonschema works out a grammar for a second that nobody needs here
@@ -471,8 +472,17 @@ def _life(job, place, threads):
     tempfile.tempdir = place
     with locked(writable_folder(job["folder"]) / "lock"): _run(job, job.pop("identity"))
 
-# %% ../../nbs/7_run/70_experiments.ipynb #dd05ac44
+# %% ../../nbs/7_run/70_experiments.ipynb #8503d6e1
 STOPPED = set() # names of runs that shall not go on in this process
+_starting = threading.Lock()
+
+@contextmanager
+def _without_main():
+    "Context in which a new process does not run the program's file again, which would sweep once more."
+    with _starting:
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try: yield
+        finally: sys.modules["__main__"] = main
 
 def run_apart(
     job: dict, # arguments of `run_notebook`, and the identity that was planned
@@ -480,15 +490,13 @@ def run_apart(
     threads: int = 1, # that its libraries may use
     name: str = "run", # by which `stop_runs` finds it
 ): # 0 where run.json tells what became of the run, None where it ran past its limit, else the exit code of its process
-    """Run a notebook in a process of its own and wait for it. Nothing that it started is left afterwards.
-
-    As always with multiprocessing, a script that calls this does so below `if __name__ == "__main__":`."""
+    "Run a notebook in a process of its own and wait for it. Nothing that it started is left afterwards."
     multiprocessing.current_process().daemon = False # as the workers of Dask are, which then may have no children
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["emoart.run.experiments", "emoart.run.cli"])
+    server.set_forkserver_preload(["emoart.run.experiments"])
     place = tempfile.mkdtemp(prefix="emoart-")
     process = server.Process(target=_life, args=(job, place, threads), name=name, daemon=True)
-    process.start()
+    with _without_main(): process.start()
     try:
         if name not in STOPPED: process.join(limit or None)
         return process.exitcode

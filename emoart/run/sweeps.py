@@ -7,7 +7,7 @@ __all__ = ['KEPT', 'say_line', 'grid_points', 'random_points', 'read_sweep', 'ch
            'run_name', 'read_plan', 'Results', 'read_results', 'write_table', 'sorted_table', 'over_seeds', 'run_task',
            'Progress', 'sweep', 'resume']
 
-# %% ../../nbs/7_run/72_sweeps.ipynb #e892f0d2
+# %% ../../nbs/7_run/72_sweeps.ipynb #09cd858f
 import itertools
 import json
 import logging
@@ -17,7 +17,7 @@ import time
 import tomllib
 import uuid
 from collections import Counter
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from hashlib import sha256
@@ -365,7 +365,7 @@ class Progress:
         head = f"{n_done} done, {n_failed} failed, {len(running)} running of {n}{eta}"
         return [head, *(f"  {run.name[:-9]}: {_last_line(run)}" for run in running)]
 
-# %% ../../nbs/7_run/72_sweeps.ipynb #6a2a6d66
+# %% ../../nbs/7_run/72_sweeps.ipynb #c8b02989
 @contextmanager
 def _client(scheduler, jobs, say):
     "A Dask client, of a cluster in this process or of a scheduler elsewhere."
@@ -417,7 +417,8 @@ def _follow(client, due, n_done, limits, say):
                 for line in news: say(line)
                 if news: spoke = time.time()
                 time.sleep(0.2)
-    finally: client.run(stop_runs, token)
+    finally:
+        with suppress(OSError): client.run(stop_runs, token) # the scheduler may be gone
 
 # %% ../../nbs/7_run/72_sweeps.ipynb #e9e02e18
 def _paint(jobs):
@@ -449,7 +450,7 @@ def _planned(folder, notebook, points, limits, stack):
     write_json(folder / "sweep.json", plan | dict(zip(("time_limit", "max_retries"), limits)))
     return runs
 
-# %% ../../nbs/7_run/72_sweeps.ipynb #c3ac7949
+# %% ../../nbs/7_run/72_sweeps.ipynb #a495ba70
 def sweep(
     notebook: Path, # experiment notebook
     points: list, # of dictionaries of parameters, as from `grid_points`
@@ -464,7 +465,7 @@ def sweep(
     """Run a notebook at every point that has not finished yet, and write the table.
 
     A sweep of that name can be given more points, but none can be taken from it. Raises `InputError` for bad input,
-    before anything runs; a run that fails raises nothing. A script calls this below `if __name__ == "__main__":`."""
+    before anything runs; a run that fails raises nothing."""
     notebook, points, folder = Path(notebook).absolute(), checked_points(notebook, points), sweep_folder(name, sweeps)
     if min(jobs, max_retries, time_limit) < 0: raise InputError("jobs, max_retries and time_limit cannot be negative")
     with ExitStack() as stack:
