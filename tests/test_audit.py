@@ -5,16 +5,16 @@ import numpy as np
 import pandas as pd
 import pytest
 import tensorflow as tf
-from test_notebooks import execute
 
+from emoart.core.files import ROOT, InputError, chapters, write_json
+from emoart.core.settings import SETTINGS, load_settings
+from emoart.evaluate.run import read_history, read_predictions
+from emoart.evaluate.scores import KINDS, one_hot
 from emoart.findings import audit
-from emoart.findings.audit import DIALS, FIGURES, TEST_LABELS, VARIANTS, run_audit
-from emoart.models.cvfc import cvfc, features, fit_cvfc
-from emoart.evaluate.scores import one_hot
-from emoart.core.files import ROOT, InputError, write_json
-from emoart.core.settings import load_settings
-from emoart.models.shallnet import N_PRINTED, printed_accuracy, printed_cost
-from emoart.models.transfer import printed_loss
+from emoart.findings.audit import (
+    DIALS, FIGURES, TEST_LABELS, VARIANTS, audit_row, printed_accuracy, printed_cost, printed_features, printed_head,
+    printed_landmarks, printed_loss, printed_output, printed_scaling, run_audit, run_printed)
+from emoart.models.cvfc import cvfc, fit, hand_made_features
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
 
@@ -33,81 +33,131 @@ def test_a_wrong_label_would_be_noticed():
     assert audit.constant_output(np.where(np.arange(64) == 0, 1, TEST_LABELS))[0] != float(FIGURES[2].printed)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "quick", "thesis"])
-def test_the_printed_variants_are_off(profile):
-    settings = load_settings(profile)
-    assert (settings.shallnet_as_published, settings.transfer_as_published, settings.cvfc_as_published) == (0, 0, "no")
+def test_the_printed_code_stands_in_the_audit_only():
+    def code(path):
+        cells = json.loads(path.read_text())["cells"]
+        return "".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "code")
+
+    words = "as_published", "as_printed", "printed_"
+    assert [path.stem for path in chapters() if any(word in code(path) for word in words)] == ["82_audit"]
+    assert [name for name in SETTINGS if "published" in name or "printed" in name] == []
 
 
-def test_a_softmax_over_one_unit_learns_nothing():
-    random = np.random.default_rng(0)
-    values, y = random.random((64, 13)), TEST_LABELS
-    tf.keras.utils.set_random_seed(0)
-    start = cvfc(values.min(0), values.max(0), 1).get_weights()
-    tf.keras.utils.set_random_seed(0)
-    printed, history = fit_cvfc(values, y[:, None], 0.01, 10, 3, loss=printed_loss)
-    for before, after in zip(start, printed.get_weights()): np.testing.assert_array_equal(before, after)
-    assert history["loss"] == pytest.approx([-6.227494] * 3, abs=1e-5) and history["accuracy"] == pytest.approx([0.5625] * 3)
-    assert len(set(fit_cvfc(values, one_hot(y, 4), 0.01, 10, 3)[1]["loss"])) == 3
+@pytest.mark.parametrize("model", ["transfer", "cvfc"])
+def test_a_softmax_over_one_unit_learns_nothing(model):
+    values = np.random.default_rng(0).random((64, 13))
+    network = cvfc(values.min(0), values.max(0), printed_output) if model == "cvfc" else printed_head(13)
+    start = network.get_weights()
+    network.compile(tf.keras.optimizers.Adam(0.01), printed_loss, metrics=["accuracy"])
+    history = network.fit(values, TEST_LABELS[:, None], 10, 3, verbose=0).history
+    for before, after in zip(start, network.get_weights()):
+        np.testing.assert_array_equal(before, after)
+    assert history["loss"] == pytest.approx([-6.227494] * 3, abs=1e-5)
+    assert history["accuracy"] == pytest.approx([0.5625] * 3)
+
+
+def test_the_same_network_with_an_output_a_class_learns():
+    values = np.random.default_rng(0).random((64, 13))
+    settings = load_settings("smoke", cvfc_epochs=3)
+    fitted = fit({"hand_made": values}, one_hot(TEST_LABELS, 4), KINDS["classes"], settings)
+    assert len(set(fitted.history["loss"])) == 3
 
 
 def test_the_printed_cost_is_that_of_tensorflow():
     random = np.random.default_rng(0)
-    labels, logits = tf.constant(random.integers(0, 4, (20, 1)), tf.float32), tf.Variable(random.normal(size=(20, N_PRINTED)), dtype=tf.float32)
+    labels = tf.constant(random.integers(0, 4, (20, 1)), tf.float32)
+    logits = tf.Variable(random.normal(size=(20, 3)), dtype=tf.float32)
     with tf.GradientTape(persistent=True) as tape:
-        ours, theirs = printed_cost(labels, logits), tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=logits, labels=labels)[0]
+        ours = printed_cost(labels, logits)
+        theirs = tf.raw_ops.SoftmaxCrossEntropyWithLogits(features=logits, labels=labels)[0]
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     np.testing.assert_allclose(tape.gradient(ours, logits), tape.gradient(theirs, logits), atol=1e-5)
     assert (printed_accuracy(labels, logits).numpy() == (logits.numpy().argmax(1) == 0)).all()
 
 
 def test_printed_colours_do_not_depend_on_the_paintings():
-    paintings = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32, 3), dtype=np.uint8)
-    for as_published in (True, False):
-        one, other = (features(images, as_published=as_published) for images in paintings)
-        colours = one.columns.str.startswith("palette")
-        assert (one.loc[:, colours] == other.loc[:, colours]).all(axis=None) == as_published
-        assert (one.loc[:, ~colours] != other.loc[:, ~colours]).all(axis=None)
+    one, other = np.random.default_rng(0).integers(0, 256, (2, 3, 32, 32, 3), dtype=np.uint8)
+    same = printed_features(one) == printed_features(other)
+    assert same[:, 7:].all() and not same[:, :7].any()
+    assert (hand_made_features(one) != hand_made_features(other)).all(axis=None)
 
 
-@pytest.mark.parametrize("stem, parameters, count", [
-    ("30_shallnet", dict(as_published=1, epochs=1, image_size=32), 392 + 528 + 51), ("33_transfer", dict(as_published=1, epochs=1, image_size=32), None),
-    ("34_cvfc", dict(as_published="all", epochs=2, image_size=64), 61)])
-def test_a_printed_variant_runs(stem, parameters, count, smoke_gallery, tmp_path):
-    execute(stem, tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), **parameters)
-    metrics, predictions = json.loads((tmp_path / "metrics.json").read_text()), pd.read_csv(tmp_path / "predictions.csv")
-    test = predictions[predictions.part == "test"]
-    history = pd.read_json(tmp_path / "history.jsonl", lines=True)
-    assert count in (None, metrics["parameters"]) and metrics["as_published"] == parameters["as_published"]
-    if stem == "30_shallnet":
-        assert metrics["printed"]["test"] == pytest.approx((test.predicted == 0).mean()) == pytest.approx(history.val_accuracy.iloc[-1])
+def test_printed_textures_are_stretched_by_column_and_parts_by_themselves():
+    for landmark in printed_landmarks(32):
+        np.testing.assert_allclose([landmark.min(0), landmark.max(0)], [np.zeros((32, 3)), np.ones((32, 3))], atol=1e-6)
+    values, held_out = np.random.default_rng(0).normal(size=(20, 13)), np.arange(20) % 4 == 0
+    scaled = printed_scaling(values, held_out)
+    for part in (held_out, ~held_out):
+        np.testing.assert_allclose([scaled[part].min(0), scaled[part].max(0)], [np.zeros(13), np.ones(13)], atol=1e-12)
+
+
+PRINTED = [(model, variant) for model, variants in VARIANTS.items() for variant, train in variants.items() if train]
+FACTS = {"shallnet": dict(parameters=392 + 528 + 51, as_published=1), "transfer": dict(as_published=1),
+         "as printed": dict(parameters=61, as_published="all"),
+         "printed features only": dict(parameters=76, as_published="features")}
+
+
+@pytest.mark.parametrize("model, variant", PRINTED)
+def test_a_printed_variant_runs(model, variant, smoke_gallery, tmp_path):
+    def run(**overrides):
+        return run_printed(model, VARIANTS[model][variant], tmp_path, "smoke", str(smoke_gallery),
+                           **{f"{model}_epochs": 2, "image_size": 32, **overrides})
+
+    assert run()
+    metrics, history = json.loads((tmp_path / "metrics.json").read_text()), read_history(tmp_path)
+    facts = FACTS.get(model, FACTS.get(variant))
+    assert metrics | facts == metrics and len(history) == 2
+    predictions = read_predictions(tmp_path)
+    test, row = predictions[predictions.part == "test"], audit_row(tmp_path)
+    if model == "shallnet":
+        assert row["claimed"] == pytest.approx((test.predicted == 0).mean())
+        assert row["claimed"] == pytest.approx(history.val_accuracy.iloc[-1])
+    elif variant == "as printed":
+        assert (predictions.predicted == 1).all() and history.loss.nunique() == 1
+        assert row["accuracy"] == pytest.approx((test.truth == 1).mean()) and row["auc"] == 0.5
     else:
-        assert (predictions.predicted == 1).all() and metrics["test"]["accuracy"]["value"] == pytest.approx((test.truth == 1).mean())
-        assert history.loss.nunique() == 1 and metrics["test"]["auc"]["value"] == 0.5
+        assert predictions.predicted.nunique() > 1 and history.loss.nunique() == 2
+
+    written = (tmp_path / "metrics.json").stat().st_mtime_ns
+    assert not run() and (tmp_path / "metrics.json").stat().st_mtime_ns == written # finished ones are not repeated
+    if model == "cvfc": assert run(seed=1) # and others are
 
 
 def test_the_table_is_gathered_and_keeps_what_was_not_run(tmp_path, monkeypatch):
-    def fake(notebook, folder, parameters):
+    runs = []
+
+    def fake(folder, printed):
         measured = {m: dict(value=0.5, low=0.4, high=0.6) for m in ("accuracy", "balanced_accuracy", "macro_f1", "auc")}
-        write_json(folder / "metrics.json", dict(n_train=3, n_test=1, test=measured, majority=measured, published=None, printed=dict(test=0.9)))
+        metrics = dict(n_train=3, n_test=1, test=measured, baseline=measured, published=None, printed=dict(test=0.9))
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "metrics.json", metrics)
         (folder / "history.jsonl").write_text('{"epoch": 1, "val_accuracy": 0.95}\n')
-    monkeypatch.setattr(audit, "run_notebook", lambda notebook, folder, parameters: (folder.mkdir(parents=True, exist_ok=True), fake(notebook, folder, parameters)))
-    file, mine = tmp_path / "audit.csv", tmp_path / "mine"
-    mine.mkdir(); (mine / "paintings.csv").touch()
-    with_mine = run_audit(str(mine), folder=tmp_path / "runs", file=file, dials=((1., 0.),), say=lambda line: None)
-    without = run_audit(folder=tmp_path / "runs", file=file, dials=((1., 0.),), say=lambda line: None)
+        runs.append(printed)
+
+    monkeypatch.setattr(audit, "run_notebook", lambda notebook, folder, parameters: fake(folder, False))
+    monkeypatch.setattr(audit, "run_printed", lambda model, train, folder, **parameters: fake(folder, True))
+    mine, options = tmp_path / "mine", dict(folder=tmp_path / "runs", file=tmp_path / "audit.csv")
+    mine.mkdir()
+    (mine / "paintings.csv").touch()
+    with_mine = run_audit(str(mine), dials=((1., 0.),), say=lambda line: None, **options)
+    without = run_audit(dials=((1., 0.),), say=lambda line: None, **options)
     n = sum(map(len, VARIANTS.values()))
     assert len(with_mine) == len(without) == 2 * n and set(without.data) == {"synthetic gallery", "mine"}
     assert (without.claimed == 0.9).all() and (without.best_epoch == 0.95).all()
-    with pytest.raises(InputError, match="no folder of cleaned paintings"): run_audit(str(tmp_path), folder=tmp_path, file=file)
+    assert (runs.count(True), runs.count(False)) == (3 * len(PRINTED), 3 * (n - len(PRINTED)))
+    with pytest.raises(InputError, match="no folder of cleaned paintings"): run_audit(str(tmp_path), **options)
 
 
 def test_the_committed_table():
     table = pd.read_csv(ROOT / "reports" / "audit.csv")
-    gallery, wanted = table[table.data == "synthetic gallery"], [(model, variant) for model, variants in VARIANTS.items() for variant in variants]
-    places = {dials: list(zip(rows.model, rows.variant)) for dials, rows in gallery.groupby(["global_cue", "local_cue"])}
+    gallery = table[table.data == "synthetic gallery"]
+    wanted = [(model, variant) for model, variants in VARIANTS.items() for variant in variants]
+    by_dials = gallery.groupby(["global_cue", "local_cue"])
+    places = {dials: list(zip(rows.model, rows.variant)) for dials, rows in by_dials}
     assert {(1, 0), (0, 0)} <= set(places) <= set(DIALS) and all(runs == wanted for runs in places.values())
     constant = table[(table.variant == "as printed") & (table.model != "shallnet")]
-    assert (constant.auc == 0.5).all() and (constant.claimed == constant.accuracy).all() and np.allclose(constant.best_epoch, constant.accuracy, atol=1e-4)
-    right = gallery[gallery.variant == "corrected"].set_index(["global_cue", "local_cue", "model"]).balanced_accuracy.sort_index()
+    assert (constant.auc == 0.5).all() and (constant.claimed == constant.accuracy).all()
+    assert np.allclose(constant.best_epoch, constant.accuracy, atol=1e-4)
+    right = gallery[gallery.variant == "corrected"].set_index(["global_cue", "local_cue", "model"])
+    right = right.balanced_accuracy.sort_index()
     assert (right[1, 0] > 0.9).all() and (right[0, 0] < 0.4).all()
