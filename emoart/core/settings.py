@@ -231,15 +231,19 @@ class FusionSettings:
     dropout: float = setting("share of the local features and of their hidden units left out at each step", 0, 0.9)
     weight_decay: float = setting("L2 penalty on the weights of the dense layers", 0, 1)
 
-# %% ../../nbs/6_generate/60_gan.ipynb #a6cb50de
+# %% ../../nbs/6_generate/60_gan.ipynb #0a121bf5
 LOSS_NAMES = ("mm", "ns", "wgan", "wgan-gp", "lsgan", "dragan", "began") # of the thesis's Table 1
 
 @section("gan")
 class GanSettings:
     "What all generators share."
-    augmented: int = setting("1: the discriminator sees augmented pictures only (Zhao et al. 2020); 0: as they are (thesis)", choices=(0, 1))
-    spectral_norm: int = setting("1: spectral normalization of the discriminator (Miyato et al. 2018); 0: none (thesis)", choices=(0, 1))
-    precision: str = setting("what the layers compute in; auto: bfloat16 where the processor has it", choices=("float32", "bfloat16", "auto"))
+    augmented: int = setting(
+        "1: the discriminator sees augmented pictures only (Zhao et al. 2020); 0: as they are (thesis)", choices=(0, 1))
+    spectral_norm: int = setting(
+        "1: spectral normalization of the discriminator (Miyato et al. 2018); 0: none (thesis)", choices=(0, 1))
+    precision: str = setting(
+        "what the layers compute in; auto: bfloat16 where the processor has it",
+        choices=("float32", "bfloat16", "auto"))
     every: int = setting("epochs between sample grids, measures and checkpoints", 1, 10_000)
     n_measured: int = setting("pictures, real and generated, behind the measures", 40, 10_000)
 
@@ -252,17 +256,18 @@ class GeneratorSettings:
     learning_rate: float = setting("Adam's step for the generator", 1e-7, 1)
     d_learning_rate: float = setting("Adam's step for the discriminator", 1e-7, 1)
     beta_1: float = setting("Adam's decay of the mean gradient", 0, 0.999)
-    batch_size: int = setting("pictures in a lesson", 2, 10_000)
+    batch_size: int = setting("pictures in a batch", 2, 10_000)
     epochs: int = setting("passes over the pictures", 1, 100_000)
-    d_steps: int = setting("lessons of the discriminator in an iteration", 1, 100)
-    g_steps: int = setting("lessons of the generator in an iteration", 1, 100)
+    d_steps: int = setting("updates of the discriminator in an iteration, a batch each", 1, 100)
+    g_steps: int = setting("updates of the generator in an iteration", 1, 100)
     smoothing: float = setting("target of real pictures", 0.5, 1)
 
-# %% ../../nbs/6_generate/65_gandeconv.ipynb #c4aedf28
+# %% ../../nbs/6_generate/65_gandeconv.ipynb #c7804597
 @section("gandeconv")
 class GANDeconvSettings(GeneratorSettings):
     "What GANDeconv-Conv has a value of its own for."
-    convolutions: int = setting("of the discriminator: 2, as Annex C prints, or 3, as section 4.2.2 says", choices=(2, 3))
+    convolutions: int = setting(
+        "of the discriminator: 2, as Annex C prints, or 3, as section 4.2.2 says", choices=(2, 3))
 
 # %% ../../nbs/7_run/71_report.ipynb #84cf8e1f
 @section("report")

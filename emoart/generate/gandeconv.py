@@ -9,23 +9,31 @@ __all__ = ['CHANNELS', 'gandeconv_generator', 'gandeconv_discriminator']
 from ..core.backend import keras
 from .gan import check_size, spectral
 
-# %% ../../nbs/6_generate/65_gandeconv.ipynb #14252244
+# %% ../../nbs/6_generate/65_gandeconv.ipynb #e0233bdd
 CHANNELS = (64, 32, 16, 8, 3) # of the transposed convolutions (Annex C)
 
-def _normalized(activation): return [keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3, scale=False), activation]
+def _normalized(layer, activation):
+    "A layer, batch normalization that shifts but does not scale, and the activation."
+    return [layer, keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-3, scale=False), activation]
 
 def gandeconv_generator(
     size: int = 128, # height and width of the pictures, a multiple of 32
     code_size: int = 100, # numbers in a code
 ) -> keras.Model: # (n, code_size) -> (n, size, size, 3) in [-1, 1]
-    "GANDeconv-Conv's generator (thesis, section 4.2.2 and Annex C, `gan_generator`). Raises `InputError` for a size that it cannot make."
+    """GANDeconv-Conv's generator (thesis, section 4.2.2 and Annex C, `gan_generator`).
+
+    Raises `InputError` for a size that it cannot make."""
     check_size("GANDeconv-Conv", size, 32)
     start = size // 32
-    layers = [keras.Input((code_size,)), keras.layers.Dense(start * start * 128), *_normalized(keras.layers.ReLU()), keras.layers.Reshape((start, start, 128))]
-    for channels in CHANNELS[:-1]: layers += [keras.layers.Conv2DTranspose(channels, 5, 2, "same"), *_normalized(keras.layers.ReLU())]
-    layers += [keras.layers.Conv2DTranspose(CHANNELS[-1], 5, 2, "same"), *_normalized(keras.layers.Activation("tanh", dtype="float32"))]
-    return keras.Sequential(layers, name="generator")
+    layers = _normalized(keras.layers.Dense(start * start * 128), keras.layers.ReLU())
+    layers += [keras.layers.Reshape((start, start, 128))]
+    for channels in CHANNELS:
+        last = channels == CHANNELS[-1]
+        activation = keras.layers.Activation("tanh", dtype="float32") if last else keras.layers.ReLU()
+        layers += _normalized(keras.layers.Conv2DTranspose(channels, 5, 2, "same"), activation)
+    return keras.Sequential([keras.Input((code_size,)), *layers], name="generator")
 
+# %% ../../nbs/6_generate/65_gandeconv.ipynb #130d332e
 def gandeconv_discriminator(
     size: int = 128, # height and width of the pictures
     outputs: int = 1, # logits
@@ -33,7 +41,10 @@ def gandeconv_discriminator(
     spectral_norm: bool = False, # hold every layer at spectral norm 1
 ) -> keras.Model: # (n, size, size, 3) in [-1, 1] -> (n, outputs)
     "GANDeconv-Conv's discriminator (thesis, section 4.2.2 and Annex C, `gan_discriminator`)."
-    def convolution(filters, kernel): return spectral(keras.layers.Conv2D(filters, kernel, padding="same", activation="relu"), spectral_norm)
+    def convolution(filters, kernel):
+        return spectral(keras.layers.Conv2D(filters, kernel, padding="same", activation="relu"), spectral_norm)
     second = [convolution(16, 2) for _ in range(convolutions - 1)]
-    return keras.Sequential([keras.Input((size, size, 3)), convolution(8, 4), keras.layers.MaxPooling2D(8, padding="same"), *second, keras.layers.MaxPooling2D(4, padding="same"),
-                             keras.layers.Flatten(), spectral(keras.layers.Dense(outputs, dtype="float32"), spectral_norm)], name="discriminator")
+    layers = [keras.Input((size, size, 3)), convolution(8, 4), keras.layers.MaxPooling2D(8, padding="same")]
+    layers += [*second, keras.layers.MaxPooling2D(4, padding="same"), keras.layers.Flatten()]
+    layers += [spectral(keras.layers.Dense(outputs, dtype="float32"), spectral_norm)]
+    return keras.Sequential(layers, name="discriminator")
