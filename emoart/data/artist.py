@@ -28,7 +28,7 @@ def stream(
     "Random stream of one purpose."
     return np.random.default_rng([int(k) for k in key])
 
-# %% ../../nbs/1_data/12_artist.ipynb #45508504
+# %% ../../nbs/1_data/12_artist.ipynb #4994921d
 TILE = 400 # side of a texture tile, pixels; the largest painting is 312
 
 _TEXTURES = { # emotion of a palette -> (scale, octaves, persistence, lacunarity), thesis, section on CV+FC
@@ -48,8 +48,9 @@ def perlin(
     lacunarity: float, # frequency of a layer relative to the one before
 ) -> np.ndarray: # (TILE, TILE) float32, mean 0, standard deviation 1, clipped at 2.5
     "A tile of Perlin noise, made once and kept."
-    def height(x, y): return pnoise2(x / scale, y / scale, min(octaves, 12), persistence, lacunarity)
-    tile = np.array([[height(x, y) for x in range(TILE)] for y in range(TILE)], np.float32)
+    octaves, pixels = min(octaves, 12), range(TILE)
+    rows = [[pnoise2(x / scale, y / scale, octaves, persistence, lacunarity) for x in pixels] for y in pixels]
+    tile = np.array(rows, np.float32)
     return np.clip((tile - tile.mean()) / tile.std(), -2.5, 2.5)
 
 # %% ../../nbs/1_data/12_artist.ipynb #818d78af
