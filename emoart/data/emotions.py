@@ -27,7 +27,7 @@ GROUPS = (
 )
 GROUP_NAMES = tuple(g.name for g in GROUPS)
 
-# %% ../../nbs/1_data/10_emotions.ipynb #7c658f4b
+# %% ../../nbs/1_data/10_emotions.ipynb #d2cf6e7a
 def class_names(
     n_groups: int = 4, # 4: the groups above; 2: ShallNet's first experiment, the rest against positive
 ) -> tuple: # names in the order of the labels
@@ -39,7 +39,8 @@ def class_colours(
     n_groups: int = 4, # 2 or 4, as in `class_names`
 ) -> tuple: # plotting colours in the order of the labels
     "Colours of the classes."
-    return tuple(g.colour for g in GROUPS) if len(class_names(n_groups)) == 4 else (GROUPS[1].colour, GROUPS[3].colour)
+    colours = tuple(group.colour for group in GROUPS)
+    return colours if len(class_names(n_groups)) == 4 else (colours[1], colours[3])
 
 # %% ../../nbs/1_data/10_emotions.ipynb #f5e34794
 SYNONYMS = {"happiness": "joy", "n/a": "na", "nan": "na"}

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['GENRES', 'WALL', 'ceiling', 'plan_gallery', 'write_sheet', 'make_gallery', 'contact_sheet']
 
-# %% ../../nbs/1_data/13_gallery.ipynb #af32d1b1
+# %% ../../nbs/1_data/13_gallery.ipynb #c30827de
 import glob
 import importlib
+import math
 import multiprocessing
 import os
 import shutil
@@ -25,7 +26,7 @@ from joblib import cpu_count
 from PIL import Image
 from tqdm import tqdm
 
-from .artist import paint, stream
+from .artist import paint_picture, stream
 from .emotions import GROUPS
 from ..core.files import InputError, writable_folder
 
@@ -37,55 +38,86 @@ def ceiling(
     "Best accuracy that one cue alone allows: right whenever it follows the emotion, by luck otherwise."
     return cue + (1 - cue) / n_groups
 
-# %% ../../nbs/1_data/13_gallery.ipynb #cdd46d06
+# %% ../../nbs/1_data/13_gallery.ipynb #a4c9cdff
 GENRES = ("portrait", "landscape", "still life", "genre painting")
-_BLOCK = (0,) * 7 + (1, 2, 3) # genres of ten paintings in a row, as indices of `GENRES`
-_SIZES = {"portrait": ((240, 304), (256, 256), (232, 296), (248, 312)), "landscape": ((304, 232), (304, 216), (272, 240)),
-          "still life": ((304, 240), (256, 256), (240, 288)), "genre painting": ((304, 240), (256, 256), (248, 296))}
+
+_SIZES = { # width and height, pixels
+    "portrait": ((240, 304), (256, 256), (232, 296), (248, 312)),
+    "landscape": ((304, 232), (304, 216), (272, 240)),
+    "still life": ((304, 240), (256, 256), (240, 288)),
+    "genre painting": ((304, 240), (256, 256), (248, 296)),
+}
 _STYLES = ("Baroque", "Romanticism", "Realism", "Northern Renaissance", "Impressionism", "Post-Impressionism")
-_ARTISTS = ("Aldo Ferrante", "Béatrice Morel", "Cornelis van Aalst", "Dagný Holm", "Elias Brandt", "Fátima Leitão", "Gisela Kühn",
-            "Hendrik Oosterzee", "Inês Valadares", "Jan Podhorský", "Klara Lindqvist", "Lorenzo Bassi")
+_ARTISTS = ("Aldo Ferrante", "Béatrice Morel", "Cornelis van Aalst", "Dagný Holm", "Elias Brandt", "Fátima Leitão",
+            "Gisela Kühn", "Hendrik Oosterzee", "Inês Valadares", "Jan Podhorský", "Klara Lindqvist", "Lorenzo Bassi")
+_TAGS = {
+    "portrait": ("face", "half-length", "costume"),
+    "landscape": ("hills", "sky", "trees"),
+    "still life": ("fruit", "table", "vessel"),
+    "genre painting": ("figure", "interior", "daily life"),
+}
 _TITLES = {
-    "portrait": ("Portrait of a {}", "{} in Three-Quarter View", "Head of a {}", "{} before a Wall", "Study of a {}", "The {}"),
+    "portrait": ("Portrait of a {}", "{} in Three-Quarter View", "Head of a {}", "{} before a Wall", "Study of a {}",
+                 "The {}"),
     "landscape": ("View near {}", "The Road to {}", "Hills above {}", "The Lake at {}"),
     "still life": ("Still Life with {}", "Table with {}", "{} and Cloth", "Kitchen Piece with {}"),
     "genre painting": ("Scene in {}", "A Room in {}", "Figures at {}", "An Hour in {}"),
 }
 _PLACES = ("Aldeburg", "Brévanne", "Corvo", "Dünenau", "Elsmoor", "Montalto", "Nørvik", "São Telmo")
-_ODD_TITLES = ("Untitled", "Untitled", "Untitled", "Portrait of a Man", "Senhora com lenço, São Telmo", "Étude d’après Müller",
-               "日本の習作", "Study 3/4", "../Corner of a Studio", "Where? There!", "=SUM(A1:A3)", "Before/After the Rain..",
-               "The Very Long Title of a Painting that its Owner Described Instead of Naming It, " * 4)
-_NOUNS = {"portrait": ("Clerk", "Weaver", "Scholar", "Singer", "Merchant", "Gardener", "Painter", "Sitter in Grey"),
-          "landscape": _PLACES, "still life": ("Apples", "a Jug", "a Bowl", "Lemons", "Plums", "a Bottle"),
-          "genre painting": _PLACES}
-_TAGS = {"portrait": ("face", "half-length", "costume"), "landscape": ("hills", "sky", "trees"),
-         "still life": ("fruit", "table", "vessel"), "genre painting": ("figure", "interior", "daily life")}
+_NOUNS = { # what stands in a title
+    "portrait": ("Clerk", "Weaver", "Scholar", "Singer", "Merchant", "Gardener", "Painter", "Sitter in Grey"),
+    "landscape": _PLACES,
+    "still life": ("Apples", "a Jug", "a Bowl", "Lemons", "Plums", "a Bottle"),
+    "genre painting": _PLACES,
+}
+_ODD_TITLES = (
+    "Untitled", "Untitled", "Untitled", "Portrait of a Man", "Senhora com lenço, São Telmo", "Étude d’après Müller",
+    "日本の習作", "Study 3/4", "../Corner of a Studio", "Where? There!", "=SUM(A1:A3)", "Before/After the Rain..",
+    "The Very Long Title of a Painting that its Owner Described Instead of Naming It, " * 4)
+
+# %% ../../nbs/1_data/13_gallery.ipynb #3d5ad634
+def _label(rng, genre):
+    "What a sheet says of a painting beside its emotion, and its size in pixels."
+    width, height = _SIZES[genre][rng.integers(len(_SIZES[genre]))]
+    title = str(rng.choice(_TITLES[genre])).format(rng.choice(_NOUNS[genre]))
+    odd = str(rng.choice(_ODD_TITLES)).strip(", ")
+    return dict(
+        title=odd if rng.random() < .04 else title[0].upper() + title[1:],
+        artist=str(rng.choice(_ARTISTS)),
+        style=str(rng.choice(_STYLES)),
+        tags=", ".join(sorted(rng.choice(_TAGS[genre], 2, replace=False))),
+        year=int(rng.integers(1610, 1900)),
+        width=width, height=height)
+
+# %% ../../nbs/1_data/13_gallery.ipynb #e2816a94
+def _word(rng, group):
+    "An emotion word of a group."
+    return str(rng.choice(GROUPS[group].emotions))
+
+def _painting(seed, part, index, genre, group, global_cue, local_cue):
+    "One row of the plan; `part` is 0 for labelled paintings, 1 for unlabelled ones."
+    words, cues, labels = (stream(seed, part, index, purpose) for purpose in (1, 2, 3))
+    emotion, other = _word(words, group), _word(words, words.integers(4))
+    look_follows, face_follows = cues.random(2) < (global_cue, local_cue)
+    face = group if face_follows else int(cues.integers(4))
+    if genre in ("landscape", "still life"): face = -1
+    label = _label(labels, genre)
+    return dict(
+        title=label["title"], artist=label["artist"], style=label["style"], genre=genre, tags=label["tags"],
+        year=label["year"], emotion="" if part else emotion, group=-1 if part else group,
+        true_emotion=emotion, true_group=group, look=emotion if look_follows else other, face=face,
+        width=label["width"], height=label["height"], seed=int(stream(seed, part, index, 0).integers(2**31)))
+
+# %% ../../nbs/1_data/13_gallery.ipynb #f6894d98
+_BLOCK = (0,) * 7 + (1, 2, 3) # genres of ten paintings in a row, as indices of `GENRES`
 
 def _check(n_labelled, n_unlabelled, global_cue, local_cue):
+    "Raise `InputError` for what makes no gallery."
     for name, dial in (("global_cue", global_cue), ("local_cue", local_cue)):
         if not 0 <= dial <= 1: raise InputError(f"{name} is {dial}; a dial goes from 0 (no information) to 1")
     if n_labelled < 1: raise InputError(f"n_labelled is {n_labelled}; a gallery needs at least one labelled painting")
     if n_unlabelled < 0: raise InputError(f"n_unlabelled is {n_unlabelled}; it cannot be negative")
 
-def _word(rng, group): return str(rng.choice(GROUPS[group].emotions))
-
-def _painting(seed, part, index, genre, group, global_cue, local_cue):
-    "One row of the plan; `part` is 0 for labelled paintings, 1 for unlabelled ones."
-    words, cues, label = (stream(seed, part, index, purpose) for purpose in (1, 2, 3))
-    emotion, other = _word(words, group), _word(words, words.integers(4))
-    follow, face = cues.random(2), int(cues.integers(4))
-    width, height = _SIZES[genre][label.integers(len(_SIZES[genre]))]
-    title = str(label.choice(_TITLES[genre])).format(label.choice(_NOUNS[genre]))
-    odd = str(label.choice(_ODD_TITLES)).strip(", ")
-    return dict(
-        title=odd if label.random() < .04 else title[0].upper() + title[1:], artist=str(label.choice(_ARTISTS)),
-        style=str(label.choice(_STYLES)), genre=genre, tags=", ".join(sorted(label.choice(_TAGS[genre], 2, replace=False))),
-        year=int(label.integers(1610, 1900)), emotion="" if part else emotion, group=-1 if part else group,
-        true_emotion=emotion, true_group=group, look=emotion if follow[0] < global_cue else other,
-        face=-1 if genre in ("landscape", "still life") else group if follow[1] < local_cue else face,
-        width=width, height=height, seed=int(stream(seed, part, index, 0).integers(2**31)))
-
-# %% ../../nbs/1_data/13_gallery.ipynb #03caddf1
 def plan_gallery(
     n_labelled: int = 600, # paintings with an emotion, all genres
     n_unlabelled: int = 0, # further portraits without one
@@ -93,38 +125,65 @@ def plan_gallery(
     local_cue: float = 0.7, # 0 to 1: how often face or figure follow it
     seed: int = 0, # of everything
 ) -> pd.DataFrame: # the truth, one row a painting
-    "Truth table of a gallery. Raises `InputError` for a dial outside 0 to 1 or a number of paintings that makes no gallery."
+    "Truth table of a gallery. Raises `InputError` for a dial outside 0 to 1 or too few paintings to make a gallery."
     _check(n_labelled, n_unlabelled, global_cue, local_cue)
-    rows, seen = [], [0] * len(GENRES)
+    rows, n_seen = [], [0] * len(GENRES)
     for i in range(n_labelled):
         g = stream(seed, 2, i // 10).permutation(_BLOCK)[i % 10]
-        group = stream(seed, 3, g, seen[g] // 4).permutation(4)[seen[g] % 4]
-        seen[g] += 1
+        group = stream(seed, 3, g, n_seen[g] // 4).permutation(4)[n_seen[g] % 4]
+        n_seen[g] += 1
         rows.append(_painting(seed, 0, i, GENRES[g], int(group), global_cue, local_cue))
     for i in range(n_unlabelled):
         group = stream(seed, 4, i // 4).permutation(4)[i % 4]
         rows.append(_painting(seed, 1, i, "portrait", int(group), global_cue, local_cue))
     plan = pd.DataFrame(rows)
     names = [f"{i:04d}" for i in range(1, len(plan) + 1)]
-    plan.insert(0, "file", [f"images/{n}.jpg" for n in names])
-    plan.insert(1, "mask", [f"masks/{n}.png" for n in names])
+    plan.insert(0, "file", [f"images/{name}.jpg" for name in names])
+    plan.insert(1, "mask", [f"masks/{name}.png" for name in names])
     return plan
 
-# %% ../../nbs/1_data/13_gallery.ipynb #a0adb254
-_COLUMNS = ("Title", "Style", "Artist", "Genre", "Tags", "Emotion", "Image URL")
-
-def _extras(seed): # three portraits outside the truth, for rows that carry no usable label
+# %% ../../nbs/1_data/13_gallery.ipynb #4489194a
+def _extras(seed):
+    "Three portraits outside the truth, for rows that carry no usable label."
     rows = [_painting(seed, 2, i, "portrait", i % 4, 0, 0) for i in range(3)]
     return [dict(row, file=f"images/extra_{i}.jpg", mask=f"masks/extra_{i}.png") for i, row in enumerate(rows, 1)]
 
-def _dirt(seed): # (title, genre, emotion, URL) of rows that a reader has to reject or leave unlabelled
+def _dirt(seed):
+    "Rows that a reader has to reject or leave unlabelled: (title, genre, emotion, URL)."
     extra = [row["file"] for row in _extras(seed)]
-    return [("Woman at a Harbour", "portrait", "Saudade", extra[0]), ("Lost Portrait", "Portrait", "joy", "images/missing.jpg"),
-            ("Password", "portrait", "fear", "file:///etc/passwd"), ("Outside", "PORTRAIT", "love", "../outside.jpg"),
-            ("Nowhere", "portrait", "sadness", ""), ("", "Portrait ", "", extra[1]), ("By Post", "portrait", "Joy", "ftp://localhost/painting.jpg"),
-            ("Man at a Harbour", "Portrait", "SAUDADE ", extra[2]), ("", "portrait", "", ""), ("Nowhere Either", "portrait", "Neutral", " ")]
+    return [
+        ("Woman at a Harbour", "portrait", "Saudade", extra[0]),
+        ("Lost Portrait", "Portrait", "joy", "images/missing.jpg"),
+        ("Password", "portrait", "fear", "file:///etc/passwd"),
+        ("Outside", "PORTRAIT", "love", "../outside.jpg"),
+        ("Nowhere", "portrait", "sadness", ""),
+        ("", "Portrait ", "", extra[1]),
+        ("By Post", "portrait", "Joy", "ftp://localhost/painting.jpg"),
+        ("Man at a Harbour", "Portrait", "SAUDADE ", extra[2]),
+        ("", "portrait", "", ""),
+        ("Nowhere Either", "portrait", "Neutral", " "),
+    ]
 
-def _sloppy(text, rng): return [text, text, text.lower(), text.upper(), text.capitalize(), text.capitalize() + " "][rng.integers(6)]
+def _sloppy(text, rng):
+    "A word as people type it."
+    return (text, text, text.lower(), text.upper(), text.capitalize(), text.capitalize() + " ")[rng.integers(6)]
+
+# %% ../../nbs/1_data/13_gallery.ipynb #6fb679c5
+_COLUMNS = ("Title", "Style", "Artist", "Genre", "Tags", "Emotion", "Image URL")
+
+def _sheet_rows(truth, seed):
+    "The cells of the sheet below its head: all paintings, then dirt, then rows for a second time."
+    rng, rows = stream(seed, 5), []
+    for t in truth.itertuples():
+        genre = _sloppy(t.genre, rng)
+        emotion = "NA" if t.emotion == "na" else _sloppy(t.emotion, rng)
+        rows.append([t.title, t.style, t.artist, genre, t.tags, emotion, t.file])
+    n_dirty = max(4, round(.03 * len(rows)))
+    dirt = [[title, "Realism", str(rng.choice(_ARTISTS)), genre, "face", emotion, url]
+            for title, genre, emotion, url in _dirt(seed)]
+    repeated = rng.integers(len(rows), size=max(2, n_dirty - len(dirt)))
+    rows += dirt[:n_dirty - 2] + [rows[i] for i in repeated]
+    return [rows[i] for i in rng.permutation(len(rows))]
 
 def write_sheet(
     truth: pd.DataFrame, # a plan of `plan_gallery`
@@ -132,65 +191,81 @@ def write_sheet(
     seed: int = 0, # of the dirt
 ) -> None:
     "Write the plan as the sponsor would have sent it: the seven columns and about 3 % of rows that need cleaning."
-    rng = stream(seed, 5)
-    rows = [[t.title, t.style, t.artist, _sloppy(t.genre, rng), t.tags, "NA" if t.emotion == "na" else _sloppy(t.emotion, rng), t.file]
-            for t in truth.itertuples()]
-    n_dirty = max(4, round(.03 * len(rows)))
-    dirt = [[title, "Realism", str(rng.choice(_ARTISTS)), genre, "face", emotion, url] for title, genre, emotion, url in _dirt(seed)]
-    repeats = [list(rows[i]) for i in rng.integers(len(rows), size=max(2, n_dirty - len(dirt)))]
-    rows += dirt[:n_dirty - 2] + repeats
     options = {"strings_to_formulas": False, "strings_to_urls": False, "strings_to_numbers": False}
     with xlsxwriter.Workbook(str(path), options) as book:
         book.set_properties({"created": datetime(2019, 1, 1), "comments": "Synthetic paintings made by emoart"})
         sheet = book.add_worksheet("Sheet1")
-        sheet.write_row(0, 0, _COLUMNS)
-        for i, k in enumerate(rng.permutation(len(rows)), 1): sheet.write_row(i, 0, rows[k])
+        for i, cells in enumerate([_COLUMNS, *_sheet_rows(truth, seed)]): sheet.write_row(i, 0, cells)
 
-# %% ../../nbs/1_data/13_gallery.ipynb #b7d5e44e
+# %% ../../nbs/1_data/13_gallery.ipynb #545a0000
 def _paint_chunk(folder, rows):
-    "What a worker does: paint some rows and save them."
+    "Paint some rows and save them; their number."
     for row in rows:
-        art, mask = paint(row)
+        art, mask = paint_picture(row)
         Image.fromarray(art).save(Path(folder) / row["file"], quality=92)
         Image.fromarray(mask).save(Path(folder) / row["mask"])
     return len(rows)
 
+# %% ../../nbs/1_data/13_gallery.ipynb #f9de9a31
 def _end_with_parent():
+    "Wait for the parent process to end, then end this one."
     multiprocessing.parent_process().join()
     os._exit(1)
 
 def _start_worker():
-    "If the parent was killed its workers end themselves."
+    "What a worker does first: watch its parent."
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 @contextmanager
 def _ctrl_c_ignored():
-    "Processes started in this context ignore Ctrl-C from birth: it is for the parent, who ends its workers."
-    main = threading.current_thread() is threading.main_thread() # signals can be set there only
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None
+    "Processes started in this context ignore Ctrl-C from birth."
+    if threading.current_thread() is not threading.main_thread(): # signals can be set in the main thread only
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try: yield
-    finally:
-        if main: signal.signal(signal.SIGINT, before)
+    finally: signal.signal(signal.SIGINT, before)
 
-def _paint_all(folder, rows, jobs):
+def _paint_all(folder, rows, n_processes):
+    "Paint all rows into a folder, with a progress bar on a terminal."
     chunks = [rows[i:i + 8] for i in range(0, len(rows), 8)]
     with tqdm(total=len(rows), desc="painting", unit="picture", disable=None) as bar:
-        if jobs == 1:
+        if n_processes == 1:
             for chunk in chunks: bar.update(_paint_chunk(folder, chunk))
             return
-        module = importlib.import_module("emoart.data.gallery") # fresh processes find the module, not a notebook's cells
-        pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), module._start_worker)
+        module = importlib.import_module("emoart.data.gallery") # which fresh processes find, unlike cells
+        pool = ProcessPoolExecutor(n_processes, multiprocessing.get_context("spawn"), module._start_worker)
         try:
-            with _ctrl_c_ignored(): jobs = [pool.submit(module._paint_chunk, folder, chunk) for chunk in chunks]
-            for job in as_completed(jobs): bar.update(job.result())
+            with _ctrl_c_ignored(): tasks = [pool.submit(module._paint_chunk, folder, chunk) for chunk in chunks]
+            for task in as_completed(tasks): bar.update(task.result())
         finally: pool.shutdown(cancel_futures=True)
 
-def _runs(pid):
+# %% ../../nbs/1_data/13_gallery.ipynb #77f4c4e1
+def _is_running(pid):
+    "Whether there is a process of this number."
     if os.name != "posix": return True
     try: os.kill(pid, 0)
     except ProcessLookupError: return False
     except PermissionError: pass
     return True
+
+def _remove_remains(out):
+    "Remove the half galleries that killed runs left beside `out`."
+    for part in out.parent.glob(f".{glob.escape(out.name)}.*.part"):
+        pid = int(part.suffixes[-2][1:])
+        if not _is_running(pid): shutil.rmtree(part, ignore_errors=True)
+
+# %% ../../nbs/1_data/13_gallery.ipynb #86dcd1d0
+def _make_whole(part, out, plan, seed, n_processes):
+    "Make a gallery in the folder `part` and rename it to `out`."
+    for name in ("images", "masks"): (part / name).mkdir(parents=True)
+    rows = plan.to_dict("records") + _extras(seed)
+    _paint_all(part, rows, min(n_processes, math.ceil(len(rows) / 8)))
+    plan.to_csv(part / "truth.csv", index=False, lineterminator="\n")
+    write_sheet(plan, part / "art.xlsx", seed)
+    try: part.rename(out)
+    except OSError: # another process was faster
+        if not out.exists(): raise
 
 def make_gallery(
     out, # folder to make
@@ -201,29 +276,39 @@ def make_gallery(
     seed: int = 0, # of everything
     jobs: int | None = None, # processes; None takes one a processor, 1 paints in this process
 ) -> Path: # the folder: images/, masks/, truth.csv and art.xlsx
-    "Make a gallery, whole or not at all; one that is there is left as it is. Raises `InputError` as `plan_gallery` does and where `out` is something else."
+    """Make a gallery, whole or not at all; one that is there is left as it is.
+
+    Raises `InputError` as `plan_gallery` does and where `out` is something else."""
     out = Path(out).absolute()
     plan = plan_gallery(n_labelled, n_unlabelled, global_cue, local_cue, seed)
     if (out / "art.xlsx").exists(): return out
     if out.exists(): raise InputError(f"{out} is there and holds no gallery; name a folder that does not exist yet")
     writable_folder(out.parent)
-    for left in out.parent.glob(f".{glob.escape(out.name)}.*.part"): # of a run that was killed
-        if not _runs(int(left.suffixes[-2][1:])): shutil.rmtree(left, ignore_errors=True)
+    _remove_remains(out)
     part = out.parent / f".{out.name}.{os.getpid()}.part"
     shutil.rmtree(part, ignore_errors=True)
-    try:
-        for folder in ("images", "masks"): (part / folder).mkdir(parents=True)
-        rows = plan.to_dict("records") + _extras(seed)
-        _paint_all(part, rows, min(jobs or cpu_count(), -(-len(rows) // 8)))
-        plan.to_csv(part / "truth.csv", index=False, lineterminator="\n")
-        write_sheet(plan, part / "art.xlsx", seed)
-        try: part.rename(out)
-        except OSError: # another process was faster
-            if not out.exists(): raise
+    try: _make_whole(part, out, plan, seed, jobs or cpu_count())
     finally: shutil.rmtree(part, ignore_errors=True)
     return out
 
-# %% ../../nbs/1_data/13_gallery.ipynb #6e8ded59
+# %% ../../nbs/1_data/13_gallery.ipynb #2bfbc715
+def _chosen(truth, n_columns, n_rows):
+    "Files of a hanging by genre: all groups in turn, portraits in the majority."
+    truth = truth.assign(turn=truth.groupby(["genre", "group"]).cumcount())
+    truth = truth.sort_values(["turn", "group"], kind="stable")
+    few = n_rows * max(1, n_columns // 10)
+    numbers = dict.fromkeys(GENRES, few) | {"portrait": n_rows * n_columns - 3 * few}
+    return {genre: truth.file[truth.genre == genre].tolist()[:numbers[genre]] for genre in GENRES}
+
+def _row_of(chosen, row, n_rows):
+    "Files of one row of a hanging: its share of every genre."
+    files = []
+    for genre in GENRES:
+        n = len(chosen[genre])
+        files += chosen[genre][row * n // n_rows:(row + 1) * n // n_rows]
+    return files
+
+# %% ../../nbs/1_data/13_gallery.ipynb #babc137c
 WALL = (58, 54, 49) # quiet brown grey behind the paintings
 
 def contact_sheet(
@@ -234,20 +319,19 @@ def contact_sheet(
     gap: int = 8, # between paintings, pixels
 ) -> Image.Image: # the sheet
     "Labelled paintings hung in rows of equal length: all groups and genres, portraits in the majority."
-    gallery = Path(gallery)
+    gallery, rng = Path(gallery), stream(0, n_columns, n_rows)
     truth = pd.read_csv(gallery / "truth.csv", keep_default_na=False).query("group >= 0")
-    truth = truth.assign(turn=truth.groupby(["genre", "group"]).cumcount()).sort_values(["turn", "group"], kind="stable")
-    few = n_rows * max(1, n_columns // 10)
-    hung = {g: list(truth.file[truth.genre == g][:few if g != "portrait" else n_rows * n_columns - 3 * few]) for g in GENRES}
-    rng, rows = stream(0, n_columns, n_rows), []
-    for r in range(n_rows):
-        row = [name for g in GENRES for name in hung[g][r * len(hung[g]) // n_rows:(r + 1) * len(hung[g]) // n_rows]]
-        if row: rows.append([Image.open(gallery / row[k]) for k in rng.permutation(len(row))])
-    heights = [round((width - gap * (len(row) + 1)) / sum(p.width / p.height for p in row)) for row in rows]
+    chosen, rows = _chosen(truth, n_columns, n_rows), []
+    for row in range(n_rows):
+        files = _row_of(chosen, row, n_rows)
+        if files: rows.append([Image.open(gallery / files[k]) for k in rng.permutation(len(files))])
+    ratios = [np.array([painting.width / painting.height for painting in row]) for row in rows]
+    lengths = [width - gap * (len(row) + 1) for row in rows] # of a row without its gaps, pixels
+    heights = [round(length / sum(ratio)) for length, ratio in zip(lengths, ratios)]
     sheet, y = Image.new("RGB", (width, sum(heights) + gap * (len(rows) + 1)), WALL), gap
-    for row, height in zip(rows, heights):
-        edges = np.cumsum([0.0] + [p.width / p.height for p in row])
-        edges = edges / edges[-1] * (width - gap * (len(row) + 1))
+    for row, ratio, length, height in zip(rows, ratios, lengths, heights):
+        edges = np.cumsum([0.0, *ratio])
+        edges = edges / edges[-1] * length
         for k, painting in enumerate(row):
             x0, x1 = round(edges[k]), round(edges[k + 1])
             sheet.paste(painting.resize((x1 - x0, height), Image.Resampling.LANCZOS), (x0 + gap * (k + 1), y))
