@@ -71,7 +71,7 @@ portraits: setup ## reports/gan: the three generators on real portraits, an hour
 	$(call PAINT,dcgan) -p dcgan_epochs=40
 	$(call PAINT,gandeconv) -p gandeconv_epochs=72
 	$(call PAINT,basicgan) -p basicgan_epochs=60
-	$(BIN)/python -c "from emoart.generate.portraits import compare_features, gather; gather('reports/runs/portraits'); compare_features('reports/runs/portraits', '$(IMAGES)')"
+	$(BIN)/python -c "from emoart.generate.portraits import compare_features, collect_results; collect_results('reports/runs/portraits'); compare_features('reports/runs/portraits', '$(IMAGES)')"
 
 audit: setup ## reports/audit.csv: the thesis's code as printed beside the corrected one (PAINTINGS=folder adds real paintings)
 	$(BIN)/python -c "from emoart.findings.audit import run_audit; run_audit('$(if $(PAINTINGS),$(abspath $(PAINTINGS)))')"

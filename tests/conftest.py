@@ -19,7 +19,7 @@ ALONE = {"test_notebooks", "test_repository"} # files whose tests share next to 
 
 
 def pytest_collection_modifyitems(items):
-    "A file stays on one worker, for what its tests share; those that share nothing go to whoever is free, after the rest."
+    "A file stays on one worker, for what its tests share; those of `ALONE` go to whoever is free, after the rest."
     for item in items:
         if item.path.stem not in ALONE: item.add_marker(pytest.mark.xdist_group(item.path.stem))
     items.sort(key=lambda item: item.path.stem in ALONE)
@@ -27,12 +27,13 @@ def pytest_collection_modifyitems(items):
 
 def run_emoart(*arguments, timeout=300, environment={}):
     "Run the command line, in an environment with these variables besides; the process with its output as text."
-    return subprocess.run([EMOART, *map(str, arguments)], capture_output=True, text=True, timeout=timeout, env=os.environ | environment)
+    command = [EMOART, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=os.environ | environment)
 
 
 @pytest.fixture
 def emoart(capsys):
-    "The command line in this process, which saves the seconds that a process needs to start: called as `run_emoart` is."
+    "The command line in this process, which saves the start of another one: called as `run_emoart` is."
     from emoart.run.cli import main
     return lambda *arguments: subprocess.CompletedProcess(arguments, main([*map(str, arguments)]), *capsys.readouterr())
 
@@ -46,9 +47,9 @@ def assert_one_sentence(done, *words):
 
 def browse(page, folder):
     "Open a file in Chromium, with its profile in a folder: the document it becomes, and what it says on the console."
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-               "--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}", "--enable-logging=stderr",
-               "--virtual-time-budget=3000", "--dump-dom", page.as_uri()]
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+               "--disable-background-networking", "--disable-component-update", f"--user-data-dir={folder / 'profile'}",
+               "--enable-logging=stderr", "--virtual-time-budget=3000", "--dump-dom", page.as_uri()]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     return done.stdout, [line for line in done.stderr.splitlines() if ":CONSOLE" in line]
 

@@ -73,8 +73,8 @@ def run(copy, *arguments):
     "The command line of the copy."
     code = "import sys; from emoart.run.cli import main; sys.exit(main(sys.argv[1:]))"
     environment = {**os.environ, "PYTHONPATH": str(copy)}
-    done = subprocess.run([sys.executable, "-c", code, *map(str, arguments)], cwd=copy, env=environment, capture_output=True,
-                          text=True, timeout=300)
+    command = [sys.executable, "-c", code, *map(str, arguments)]
+    done = subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 

@@ -1,4 +1,4 @@
-"Papermill runs every notebook; the experiments at smoke scale with several parameter sets, and what they recorded is checked."
+"Papermill runs every notebook; the experiments at smoke scale with several parameters, and what they record is checked."
 import json
 
 import numpy as np
@@ -52,7 +52,8 @@ CASES = [
 def test_an_experiment_records_what_it_did(name, parameters, smoke_gallery, tmp_path):
     execute(name, tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), **parameters)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
-    predictions, history = pd.read_csv(tmp_path / "predictions.csv"), pd.read_json(tmp_path / "history.jsonl", lines=True)
+    predictions = pd.read_csv(tmp_path / "predictions.csv")
+    history = pd.read_json(tmp_path / "history.jsonl", lines=True)
     test, names = predictions[predictions.part == "test"], metrics["names"]
     assert metrics["target"] == parameters.get("target", "groups") and metrics["parameters"] > 0
     n_epochs = parameters["epochs"] + parameters.get("unfreeze_epochs", 0)
@@ -94,8 +95,8 @@ def test_two_groups_are_enough(name, parameters, smoke_gallery, tmp_path):
 def test_a_comparison_records_what_it_did(smoke_gallery, tmp_path):
     models = ["cvfc", "cv_logistic", "transfer", "average"]
     titles = ["majority baseline", "CV+FC", "CV+logistic", "efficientnet-lite0+TL", "average"]
-    execute("comparison", tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), genre="", image_size=64, target="poles",
-            n_folds=2, n_repeats=2, models=", ".join(models))
+    small = dict(image_size=64, n_folds=2, n_repeats=2, genre="", target="poles")
+    execute("comparison", tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), models=", ".join(models), **small)
     about = json.loads((tmp_path / "metrics.json").read_text())
     scores, tests = pd.read_csv(tmp_path / "scores.csv"), pd.read_csv(tmp_path / "differences.csv")
     run = np.load(tmp_path / "predictions.npz")
@@ -113,7 +114,7 @@ def test_a_comparison_records_what_it_did(smoke_gallery, tmp_path):
 
 @pytest.mark.parametrize("name", GENERATORS)
 def test_a_generator_records_what_it_did(name, smoke_gallery, tmp_path):
-    from emoart.generate.portraits import gather
+    from emoart.generate.portraits import collect_results
     run, kept = tmp_path / "runs" / name, tmp_path / "kept"
     execute(name, tmp_path, paintings=str(smoke_gallery), out=str(run), gan_augmented=1, gan_spectral_norm=1)
     metrics, history = json.loads((run / "metrics.json").read_text()), pd.read_json(run / "history.jsonl", lines=True)
@@ -122,7 +123,7 @@ def test_a_generator_records_what_it_did(name, smoke_gallery, tmp_path):
     assert metrics["test"]["kid"] == history.kid.iloc[-1]
     assert 0 <= metrics["test"]["precision"] <= 1 and metrics["size"] == 32 and (run / "training.gif").exists()
     assert len(list((run / "samples").iterdir())) == 3 and (run / "generator.keras").exists()
-    gather(tmp_path / "runs", kept)
+    collect_results(tmp_path / "runs", kept)
     assert json.loads((kept / f"{name}.json").read_text()).items() >= metrics.items()
     assert len(pd.read_csv(kept / f"{name}.csv")) == 5
     assert {path.name for path in kept.glob("*.jpg")} >= {f"{name}.jpg", f"{name}_way.jpg"}

@@ -78,7 +78,8 @@ def parameter_cells(folder):
 
 def test_notebooks_are_clean(copy):
     nbdev("clean", copy)
-    stale = [path.stem for path in PATHS if (copy / "nbs" / path.relative_to(NOTEBOOKS)).read_bytes() != path.read_bytes()]
+    cleaned = {path: copy / "nbs" / path.relative_to(NOTEBOOKS) for path in PATHS}
+    stale = [path.stem for path in PATHS if cleaned[path].read_bytes() != path.read_bytes()]
     assert not stale, f"not clean: {stale}; run make export"
 
 
@@ -93,9 +94,9 @@ def test_cleaning_keeps_the_parameters_tag(copy):
     assert parameter_cells(copy / "nbs") == {}, "the setting that keeps the tag is no longer what keeps it"
 
 
-@pytest.mark.parametrize("path", [path for path in chapters() if chapter_name(path) in EXPERIMENTS], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [path for path in chapters() if chapter_name(path) in EXPERIMENTS], ids=chapter_name)
 def test_what_papermill_may_change_is_what_the_chapter_owns(path):
-    "Names and types of the parameters cell are those of the settings; a classifier's cell has all of its chapter's own."
+    "Names and types of the parameters cell are those of the settings, and all of the chapter's own are there."
     cell, = [cell for cell in cells_of(path) if "parameters" in cell["metadata"].get("tags", [])]
     declared = {node.target.id: ast.unparse(node.annotation) for node in ast.parse(source_of(cell)).body}
     chapter = chapter_name(path)
