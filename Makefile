@@ -54,15 +54,16 @@ results: setup ## reports/quick.csv and planted.csv: the quick profile on galler
 	$(BIN)/python -c "from emoart.run.report import tables_of_runs; tables_of_runs('reports/runs/results-*').to_csv('reports/quick.csv', index=False)"
 	for dials in "0.7 0.7" "1 0" "0.7 0" "0 1" "0 0"; do set -- $$dials; \
 		$(COMPARE) reports/runs/planted-$$1-$$2.ipynb -p profile quick -p global_cue $$1 -p local_cue $$2 -p n_repeats 2 -p models learners \
-		-p out reports/runs/planted-$$1-$$2 || exit 1; done
+		-p out "$(CURDIR)/reports/runs/planted-$$1-$$2" || exit 1; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('planted')"
 
 real: setup ## reports/real.csv: every classifier on real paintings in 5 x 5 folds, ShallNet in 5 (PAINTINGS=folder that emoart clean made)
 	@test -n "$(PAINTINGS)" || { echo "name a folder of cleaned paintings, such as make real PAINTINGS=mine" >&2; exit 2; }
-	for groups in poles all; do run="reports/runs/real-$(notdir $(abspath $(PAINTINGS)))-$$groups"; \
-		for models in learners recipes ShallNet; do \
-			$(COMPARE) "$$run-$$models.ipynb" -p profile quick -p genre "" -p paintings "$(abspath $(PAINTINGS))" -p groups $$groups -p models "$$models" \
-				-p n_repeats $$([ $$models = ShallNet ] && echo 1 || echo 5) -p out "$$run-$$models" || exit 1; done; done
+	for target in poles groups; do run="reports/runs/real-$(notdir $(abspath $(PAINTINGS)))-$$target"; \
+		for models in learners recipes shallnet; do \
+			$(COMPARE) "$$run-$$models.ipynb" -p profile quick -p genre "" -p paintings "$(abspath $(PAINTINGS))" \
+				-p target $$target -p models "$$models" -p n_repeats $$([ $$models = shallnet ] && echo 1 || echo 5) \
+				-p out "$(CURDIR)/$$run-$$models" || exit 1; done; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('real')"
 
 PAINT = $(BIN)/emoart train $(1) --images "$(IMAGES)" $(if $(JUDGE),--judge "$(JUDGE)") --profile thesis -p gan_every=4 --out reports/runs/portraits/$(1)
