@@ -9,7 +9,7 @@ __all__ = ['TRAIN_LABELS', 'TEST_LABELS', 'FIGURES', 'VARIANTS', 'DRAWN', 'DIALS
            'printed_accuracy', 'printed_probabilities', 'shallnet_as_printed', 'transfer_as_printed', 'cvfc_as_printed',
            'cvfc_printed_features', 'run_printed', 'audit_row', 'run_audit']
 
-# %% ../../nbs/8_findings/82_audit.ipynb #810f5e9a
+# %% ../../nbs/8_findings/82_audit.ipynb #4f057326
 import hashlib
 import json
 import warnings
@@ -37,7 +37,7 @@ from ..evaluate.scores import METRICS, one_hot
 from ..models.cvfc import FEATURES, MAX_DISTANCE, TEXTURES, brightness, cvfc, perlin, reference_palettes
 from ..models.cvfc import fit as fit_cvfc
 from ..models.shallnet import shallnet
-from ..run.experiments import data_digest, imported_modules, is_finished, run_notebook
+from ..run.experiments import data_digest, imported_modules, read_run, run_notebook
 
 # %% ../../nbs/8_findings/82_audit.ipynb #6548f464
 TRAIN_LABELS = np.repeat(range(4), (16, 58, 62, 64)) # of 37 possible sets, that with the least majority
@@ -290,7 +290,7 @@ def cvfc_printed_features(
     facts = dict(parameters=fitted.network().count_params(), as_published="features")
     return fitted.predict({"hand_made": x}), fitted.history, facts
 
-# %% ../../nbs/8_findings/82_audit.ipynb #96b4dfaf
+# %% ../../nbs/8_findings/82_audit.ipynb #bd885b97
 VARIANTS = { # model -> variant -> what trains it; None: its chapter
     "shallnet": {"as printed": shallnet_as_printed, "corrected": None},
     "transfer": {"as printed": transfer_as_printed, "corrected": None},
@@ -311,7 +311,7 @@ def run_printed(
     code = imported_modules(["import emoart.findings.audit"]).values()
     facts = [train.__name__, settings.flat(), data_digest(dict(paintings=paintings)), *code]
     key = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
-    if is_finished(folder, key): return False
+    if read_run(folder, key): return False
     data, row = load_data(settings, paintings), find_model(model)
     seed_everything(settings.seed)
     for _ in range(DRAWN[model]): keras.initializers.GlorotUniform() # takes a random number
