@@ -40,7 +40,7 @@ readme: setup ## README.md and its pictures from nbs/index.ipynb (into another f
 	$(BIN)/jupyter nbconvert --log-level=ERROR --to markdown nbs/index.ipynb --output-dir $(README) --output README \
 		--NbConvertApp.output_files_dir=reports/readme --TagRemovePreprocessor.enabled=True \
 		--TagRemovePreprocessor.remove_cell_tags=remove-cell --TagRemovePreprocessor.remove_input_tags=remove-input
-	sed -i.bak 's/!\[jpeg\]/![A wall of synthetic paintings]/; s#](\([0-9]_\)#](nbs/\1#g' $(README)/README.md && rm $(README)/README.md.bak
+	sed -i.bak 's/!\[jpeg\]/![A wall of synthetic paintings]/; s#](\([0-9]_\|guide/\)#](nbs/\1#g' $(README)/README.md && rm $(README)/README.md.bak
 
 docs: setup ## the notebooks as a site in _docs, as they were last run
 	rm -rf _docs _proc

@@ -63,7 +63,7 @@ def find_notebook(
     near = "".join(f"did you mean {like}? " for like in difflib.get_close_matches(str(name), own, n=1))
     raise InputError(f"there is no notebook {name}; {near}give a path, or one of {', '.join(with_parameters)}")
 
-# %% ../../nbs/0_core/01_files.ipynb #278b3eec
+# %% ../../nbs/0_core/01_files.ipynb #d2c05066
 PARTIAL = ".partial-" # begins the name of a file that is being written
 
 @contextmanager
@@ -97,5 +97,6 @@ def writable_folder(
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path): pass
     except (OSError, RuntimeError) as error: # RuntimeError: a home that nobody has
-        raise InputError(f"cannot write to the folder {path}: {getattr(error, 'strerror', None) or error}; choose another one") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"cannot write to the folder {path}: {reason}; choose another one") from None
     return path

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .files import ROOT, InputError
 
-# %% ../../nbs/0_core/00_settings.ipynb #7a849c3d
+# %% ../../nbs/0_core/00_settings.ipynb #6c3a3355
 def setting(
     meaning: str, # one line for tables and `emoart params`
     low: float = None, # smallest value; None: any
@@ -53,11 +53,12 @@ def section(
         for name in names:
             SECTIONS[name] = cls
             for each in fields(cls):
-                SETTINGS["_".join(filter(None, [name, each.name]))] = Setting(name, each.name, each.type, **each.metadata)
+                flat = f"{name}_{each.name}" if name else each.name
+                SETTINGS[flat] = Setting(name, each.name, each.type, **each.metadata)
         return cls
     return known
 
-# %% ../../nbs/0_core/00_settings.ipynb #a2576b4f
+# %% ../../nbs/0_core/00_settings.ipynb #7701c2b5
 @section("")
 class Common:
     "What more than one chapter asks for."
@@ -65,7 +66,8 @@ class Common:
     runs: str = setting("folder for results, one folder a run, relative to the repository")
     seed: int = setting("start of every random stream", 0, 2**31 - 1)
     image_size: int = setting("height and width that the models see, pixels", 32, 512)
-    resize: str = setting("how a painting becomes a square: stretch (thesis, Annex A), pad or crop", choices=("stretch", "pad", "crop"))
+    resize: str = setting("how a painting becomes a square: stretch (thesis, Annex A), pad or crop",
+                          choices=("stretch", "pad", "crop"))
     target: str = setting("what is predicted of a painting: a name of 11_targets, such as groups or values")
     genre: str = setting("genre to keep, lower case, or person; empty keeps all (thesis, section 4.1.3: portraits)")
     test_share: float = setting("share of the paintings held out for testing", 0.05, 0.5)
@@ -80,7 +82,7 @@ class Common:
 
 @dataclass(frozen=True)
 class Settings(Common):
-    "Every number of every experiment, resolved and checked; those of a chapter stand under its name, as in `settings.cvfc.palette`."
+    "Every number of every experiment, resolved and checked; a chapter's own as in `settings.cvfc.palette`."
     profile: str # smoke, quick or thesis
     sections: dict # chapter -> its settings
 
@@ -128,7 +130,7 @@ def _unknown(name, where):
     advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(SETTINGS)}"
     return InputError(f"{where}: there is no setting {name!r}; {advice}")
 
-# %% ../../nbs/0_core/00_settings.ipynb #c6240be8
+# %% ../../nbs/0_core/00_settings.ipynb #810ad794
 def _read_file(file):
     "Section of the settings file -> key -> text."
     parser = configparser.ConfigParser(interpolation=None, default_section="")
@@ -144,13 +146,15 @@ def _values(file, profile):
     for heading, keys in _read_file(file).items():
         chapter, _, only_for = heading.partition(".")
         known = chapter == "common" or chapter in SECTIONS
-        if not known or only_for not in ("", *PROFILES): raise InputError(f"{name}: there is no section [{heading}]; write [CHAPTER] or [CHAPTER.PROFILE]")
+        if not known or only_for not in ("", *PROFILES):
+            raise InputError(f"{name}: there is no section [{heading}]; write [CHAPTER] or [CHAPTER.PROFILE]")
         if only_for not in ("", profile): continue
         for key, text in keys.items():
             flat = key if chapter == "common" else f"{chapter}_{key}"
             if flat not in SETTINGS: raise _unknown(flat, f"{name} [{heading}]")
             values[flat] = checked(flat, text, f"{name} [{heading}]")
-    if missing := [each for each in SETTINGS if each not in values]: raise InputError(f"{name} lacks {', '.join(missing)}")
+    missing = [each for each in SETTINGS if each not in values]
+    if missing: raise InputError(f"{name} lacks {', '.join(missing)}")
     return values
 
 def load_settings(
@@ -164,8 +168,9 @@ def load_settings(
     for name, value in overrides.items():
         if name not in SETTINGS: raise _unknown(name, "parameter")
         if value is not None: values[name] = checked(name, value, "parameter")
-    of = lambda section: {known.field: values[name] for name, known in SETTINGS.items() if known.section == section}
-    return Settings(**of(""), profile=profile, sections={name: cls(**of(name)) for name, cls in SECTIONS.items() if name})
+    def of(section): return {known.field: values[name] for name, known in SETTINGS.items() if known.section == section}
+    sections = {name: cls(**of(name)) for name, cls in SECTIONS.items() if name}
+    return Settings(**of(""), profile=profile, sections=sections)
 
 # %% ../../nbs/0_core/00_settings.ipynb #b036e81c
 def setting_name(

@@ -17,13 +17,14 @@ import pandas as pd
 from ..core.files import InputError
 from .emotions import GROUP_NAMES, GROUPS, WORDS, canonical, group_of
 
-# %% ../../nbs/1_data/11_targets.ipynb #27d068de
+# %% ../../nbs/1_data/11_targets.ipynb #8cb5363a
 def word_shares(
     paintings: pd.DataFrame, # n paintings, texts
-) -> pd.DataFrame: # (n, number of words) shares from 0 to 1, NaN where a cell is empty or holds something else; one column a word
+) -> pd.DataFrame: # (n, number of words) shares from 0 to 1, NaN where a cell holds none; one column a word
     "The share of the people who chose each word, from the columns share_WORD."
     columns = [column for column in paintings if column.startswith("share_")]
-    return paintings[columns].apply(pd.to_numeric, errors="coerce").rename(columns=lambda column: column.removeprefix("share_"))
+    shares = paintings[columns].apply(pd.to_numeric, errors="coerce")
+    return shares.rename(columns=lambda column: column.removeprefix("share_"))
 
 def _group(word):
     "The group of a word, or of a group's own name; -1 where it has none."
@@ -119,7 +120,7 @@ def find_target(
     advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(TARGETS)}"
     raise InputError(f"there is no target {name!r}; {advice}")
 
-# %% ../../nbs/1_data/11_targets.ipynb #3e58bf24
+# %% ../../nbs/1_data/11_targets.ipynb #ec27d224
 _PLAIN = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c") # after Okabe and Ito 2008
 
 def colours_of(
@@ -127,4 +128,5 @@ def colours_of(
 ) -> tuple: # a colour each, "#rrggbb"
     "What the columns of a target are drawn in: the colour of the group, or one of seven in turn."
     group = {"rest": 1, **{name: _group(name) for name in names if _group(name) >= 0}}
-    return tuple(GROUPS[group[name]].colour if name in group else _PLAIN[i % len(_PLAIN)] for i, name in enumerate(names))
+    plain = [_PLAIN[i % len(_PLAIN)] for i in range(len(names))]
+    return tuple(GROUPS[group[name]].colour if name in group else other for name, other in zip(names, plain))
