@@ -2,11 +2,13 @@
 import functools
 import hashlib
 import http.server
+import importlib
 import io
 import os
 import pickle
 import shutil
 import threading
+from pathlib import Path
 
 import h5py
 import keras
@@ -17,9 +19,9 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 from PIL import Image
 
+from emoart.core.files import InputError, NotRun
 from emoart.models import backbones
 from emoart.models.backbones import efficientnet_lite0, extractor, features, lite0_file, load_pth, read_pth, trunk
-from emoart.core.files import InputError, NotRun
 
 
 class Call:
@@ -31,12 +33,16 @@ class Call:
 @pytest.fixture
 def pictures(tmp_path):
     random = np.random.default_rng(0)
-    for i in range(11): Image.fromarray(random.integers(0, 256, (64, 48, 3), np.uint8)).save(tmp_path / f"{i}.png")
-    return [tmp_path / f"{i}.png" for i in range(11)]
+    paths = [tmp_path / f"{i}.png" for i in range(11)]
+    for path in paths: Image.fromarray(random.integers(0, 256, (64, 48, 3), np.uint8)).save(path)
+    return paths
 
 
-@pytest.mark.parametrize("hostile", [lambda p: Call(os.system, f"touch {p}"), lambda p: Call(eval, f"open({str(p)!r}, 'w')"), lambda p: Call(open, str(p), "w"),
-                                     lambda p: {"a": Call(os.mkdir, str(p))}])
+@pytest.mark.parametrize("hostile", [
+    lambda p: Call(os.system, f"touch {p}"),
+    lambda p: Call(eval, f"open({str(p)!r}, 'w')"),
+    lambda p: Call(open, str(p), "w"),
+    lambda p: {"a": Call(os.mkdir, str(p))}])
 def test_a_hostile_pickle_runs_nothing(hostile, tmp_path):
     path, trace = tmp_path / "w.pth", tmp_path / "trace"
     path.write_bytes(pickle.dumps(hostile(trace), 2))
@@ -55,48 +61,65 @@ def test_a_hostile_table_after_an_honest_beginning_runs_nothing(tmp_path):
 
 
 def test_a_tensor_cannot_reach_beyond_its_storage(tmp_path, monkeypatch):
-    monkeypatch.setitem(backbones._ADMITTED, ("torch._utils", "_rebuild_tensor_v2"), lambda storage, offset, shape, strides, *_: backbones._Tensor(storage, offset + 10**9, shape, strides))
+    def beyond(storage, offset, *rest): return backbones._tensor(storage, offset + 10**9, *rest)
+    monkeypatch.setitem(backbones._ADMITTED, ("torch._utils", "_rebuild_tensor_v2"), beyond)
     with pytest.raises(InputError, match="not a table of PyTorch tensors"): read_pth(lite0_file())
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02.", b"\x80\x02K\x01." * 5])
 def test_what_is_no_weights_file(content, tmp_path):
     (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(InputError, match="w.pth is not a table"): trunk(weights=tmp_path / "w.pth")
+    with pytest.raises(InputError, match="w.pth is not a table"): read_pth(tmp_path / "w.pth")
 
 
-def test_every_stored_tensor_is_used_and_changed_ones_are_seen():
-    model, tensors = efficientnet_lite0(64, top=True), read_pth(lite0_file())
-    load_pth(model, lite0_file())
-    stored = sum(v.size for name, v in tensors.items() if not name.endswith("num_batches_tracked"))
-    assert model.count_params() == stored
-    assert sum(float(np.abs(w).sum(dtype=float)) for w in model.get_weights()) == pytest.approx(
-        sum(float(np.abs(v).sum(dtype=float)) for name, v in tensors.items() if not name.endswith("num_batches_tracked")), rel=1e-6)
-    with pytest.raises(InputError, match="no weights for fc"): load_pth(keras.Model(model.input, keras.layers.Dense(7, name="fc")(model.get_layer("avg_pool").output)), lite0_file())
+def test_a_trunk_is_not_made_of_what_is_no_weights_file(tmp_path):
+    (tmp_path / "w.pth").write_bytes(b"nothing")
+    with pytest.raises(InputError, match="w.pth is not a table"): trunk(size=32, weights=tmp_path / "w.pth")
+    with pytest.raises(InputError, match="cannot read .*none.pth: No such file"): read_pth(tmp_path / "none.pth")
 
 
-def test_lite0_names_known_pictures():
-    skimage = pytest.importorskip("skimage")
-    from pathlib import Path
+@pytest.fixture(scope="module")
+def lite0():
+    "EfficientNet-Lite0 with its top."
     model = efficientnet_lite0(top=True)
     load_pth(model, lite0_file())
-    files = [Path(skimage.__file__).parent / "data" / name for name in ("chelsea.png", "coffee.png", "motorcycle_left.png")]
-    best = model.predict(backbones.load_images(files, 224), verbose=0).argmax(1)
+    return model
+
+
+def test_every_stored_tensor_is_used_and_changed_ones_are_seen(lite0):
+    def total(arrays): return sum(float(np.abs(array).sum(dtype=float)) for array in arrays)
+    stored = [array for name, array in read_pth(lite0_file()).items() if not name.endswith("num_batches_tracked")]
+    assert lite0.count_params() == sum(array.size for array in stored)
+    assert total(lite0.get_weights()) == pytest.approx(total(stored), rel=1e-6)
+    seven = keras.layers.Dense(7, name="fc")(lite0.get_layer("avg_pool").output)
+    with pytest.raises(InputError, match="no weights for fc"): load_pth(keras.Model(lite0.input, seven), lite0_file())
+
+
+def test_lite0_names_known_pictures(lite0):
+    data = Path(pytest.importorskip("skimage").__file__).parent / "data"
+    files = [data / name for name in ("chelsea.png", "coffee.png", "motorcycle_left.png")]
+    best = lite0.predict(backbones.load_images(files, 224), verbose=0).argmax(1)
     assert best[0] in (281, 282, 285) and best[1] in (967, 968) and best[2] in (665, 670)
 
 
-@pytest.mark.parametrize("backbone, size, d", [("vgg16", 64, 512), ("MobileNetV2", 96, 1280), ("EfficientNetB0", 64, 1280), ("mobilenet_v3-small", 64, 576)])
-def test_preprocessing_is_inside(backbone, size, d):
+@pytest.mark.parametrize("backbone, size, d", [
+    ("vgg16", 64, 512), ("MobileNetV2", 96, 1280), ("EfficientNetB0", 64, 1280), ("mobilenet_v3-small", 64, 576)])
+def test_preprocessing_is_inside(backbone, size, d, monkeypatch):
     image = np.random.default_rng(1).integers(0, 256, (2, size, size, 3)).astype("float32")
-    model = extractor(backbone, size, "random")
-    assert model.output_shape == (None, d)
-    function = backbones._APPLICATIONS[backbones._plain(backbone)]
-    prepared = __import__(function.__module__, fromlist=["_"]).preprocess_input(image.copy())
+    inside, function = trunk(backbone, size, "random"), backbones._APPLICATIONS[backbones._plain(backbone)]
+    prepared = importlib.import_module(function.__module__).preprocess_input(image.copy())
     plain = function(include_top=False, weights=None, input_shape=(size, size, 3))
-    plain.set_weights(trunk_weights := trunk(backbone, size, "random").get_weights())
-    inside = trunk(backbone, size, "random")
-    inside.set_weights(trunk_weights)
-    np.testing.assert_allclose(inside.predict(image, verbose=0), plain.predict(prepared, verbose=0), rtol=1e-3, atol=1e-5)
+    plain.set_weights(inside.get_weights())
+    ours, theirs = inside(image, training=False), plain(prepared, training=False)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+    monkeypatch.setattr(backbones, "trunk", lambda *_: inside) # making it a second time takes seconds
+    assert extractor(backbone, size, "random").output_shape == (None, d)
+
+
+def test_the_last_layer_joins_where_values_are_predicted():
+    assert [extractor(size=32, last=last).output_shape for last in (False, True)] == [(None, 608), (None, 608 + 1280)]
+    assert extractor("vgg16", 32, "random", last=True).output_shape == (None, 512 + 512)
+    assert extractor("MobileNetV2", 32, "random", last=True).output_shape == (None, 1280) # it is there already
 
 
 def test_features_are_computed_once(pictures, tmp_path, monkeypatch):
@@ -105,7 +128,8 @@ def test_features_are_computed_once(pictures, tmp_path, monkeypatch):
     assert first.shape == (11, 1280) and first.dtype == np.float32
     monkeypatch.setattr(backbones, "load_images", lambda *_: pytest.fail("a picture was read again"))
     shutil.copy(pictures[0], tmp_path / "copy.png") # the content counts, not the name
-    np.testing.assert_array_equal(features([*pictures[::-1], tmp_path / "copy.png"], "MobileNetV2", 64, cache, "random"), [*first[::-1], first[0]])
+    again = features([*pictures[::-1], tmp_path / "copy.png"], "MobileNetV2", 64, cache, "random")
+    np.testing.assert_array_equal(again, [*first[::-1], first[0]])
     assert not [p for p in cache.rglob("*") if p.name.startswith(".")]
 
 
@@ -118,11 +142,10 @@ def test_features_do_not_depend_on_what_is_in_the_cache(pictures, tmp_path):
 
 
 def test_another_size_or_other_weights_are_other_features(pictures, tmp_path):
-    np.random.seed(0)
     a = features(pictures[:2], size=64, cache=tmp_path)
-    assert features(pictures[:2], size=96, cache=tmp_path).shape == a.shape
-    assert not np.allclose(features(pictures[:2], size=96, cache=tmp_path), a)
-    assert not np.allclose(features(pictures[:2], size=64, cache=tmp_path, weights="random"), a)
+    for changed in (dict(size=64, resize="pad"), dict(size=96), dict(size=64, weights="random")):
+        other = features(pictures[:2], cache=tmp_path, **changed)
+        assert other.shape == a.shape and not np.allclose(other, a)
     assert features(pictures[:2], size=64, cache=tmp_path, spatial=True).shape == (2, 2, 2, 192)
 
 
@@ -136,9 +159,11 @@ def test_local_vgg16_weights(tmp_path):
     source.save_weights(tmp_path / "vgg.weights.h5")
     save_as_published(source, tmp_path / "published.h5")
     for name in ("vgg.weights.h5", "published.h5"):
-        for a, b in zip(source.get_weights(), trunk("VGG16", 48, tmp_path / name).get_weights()): np.testing.assert_array_equal(a, b)
-    with pytest.raises(InputError, match="does not hold weights of VGG19"): trunk("vgg19", 32, tmp_path / "vgg.weights.h5")
-    with pytest.raises(InputError, match="takes its weights from Keras only"): trunk("EfficientNetB0", 32, tmp_path / "vgg.weights.h5")
+        loaded = trunk("VGG16", 48, tmp_path / name)
+        for a, b in zip(source.get_weights(), loaded.get_weights()): np.testing.assert_array_equal(a, b)
+    for backbone, sentence in (("vgg19", "does not hold weights of VGG19"),
+                               ("EfficientNetB0", "takes its weights from Keras only")):
+        with pytest.raises(InputError, match=sentence): trunk(backbone, 32, tmp_path / "vgg.weights.h5")
 
 
 @pytest.fixture
@@ -147,7 +172,8 @@ def server(tmp_path):
     class Quiet(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_): pass
     (folder := tmp_path / "served").mkdir()
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield folder, f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
@@ -162,7 +188,8 @@ def test_imagenet_weights_are_downloaded_and_checked(server, tmp_path, monkeypat
     with pytest.raises(NotRun, match="hash does not match"): trunk("vgg16", 32) # not the file that Keras knows
     digest = hashlib.md5((folder / "vgg.h5").read_bytes()).hexdigest()
     get_file = file_utils.get_file
-    def as_published(fname, origin, cache_subdir, file_hash): return get_file("vgg.h5", origin, cache_subdir=cache_subdir, file_hash=digest)
+    def as_published(fname, origin, cache_subdir, file_hash):
+        return get_file("vgg.h5", origin, cache_subdir=cache_subdir, file_hash=digest)
     monkeypatch.setattr(keras_vgg16.file_utils, "get_file", as_published)
     for a, b in zip(source.get_weights(), trunk("vgg16", 32).get_weights()): np.testing.assert_array_equal(a, b)
 
@@ -170,14 +197,16 @@ def test_imagenet_weights_are_downloaded_and_checked(server, tmp_path, monkeypat
 def test_a_server_that_is_not_there(tmp_path, monkeypatch):
     monkeypatch.setattr(keras_vgg16, "WEIGHTS_PATH_NO_TOP", "http://127.0.0.1:9/vgg.h5")
     monkeypatch.setattr(file_utils.config, "keras_home", lambda: str(tmp_path))
-    with pytest.raises(NotRun, match="VGG16's ImageNet weights cannot be had"): features([], "vgg16", 32, tmp_path)
+    sentence = "VGG16's ImageNet weights cannot be had"
+    with pytest.raises(NotRun, match=sentence): features([], "vgg16", 32, tmp_path)
 
 
 def test_bfloat16_only_where_the_processor_has_it(pictures, tmp_path, monkeypatch):
+    few = pictures[:2]
     if backbones.has_bfloat16():
-        exact, rough = (features(pictures[:2], size=64, cache=tmp_path, dtype=dtype) for dtype in ("float32", "bfloat16"))
+        exact, rough = (features(few, size=64, cache=tmp_path, dtype=dtype) for dtype in ("float32", "bfloat16"))
         assert 0 < np.abs(exact - rough).max() and np.corrcoef(exact[0], rough[0])[0, 1] > 0.99
         assert keras.config.dtype_policy().name == "float32"
     monkeypatch.setattr(backbones, "has_bfloat16", lambda: False)
-    with pytest.raises(InputError, match="no bfloat16"): features(pictures[:1], size=80, cache=tmp_path, dtype="bfloat16")
-    with pytest.raises(InputError, match="float32, bfloat16 or auto"): features(pictures[:1], size=80, cache=tmp_path, dtype="float16")
+    for dtype, sentence in (("bfloat16", "no bfloat16"), ("float16", "float32, bfloat16 or auto")):
+        with pytest.raises(InputError, match=sentence): features(few, size=80, cache=tmp_path, dtype=dtype)
