@@ -356,7 +356,7 @@ def _maps(rounds, paintings, pixels, for_keras_vis, for_backbone):
     return [_maps_row(rounds, "ShallNet", shallow, x), _coloured_row(rounds, "ShallNet", shallow, x, for_keras_vis),
             _maps_row(rounds, "MobileNetV2 and a head", deep, x[:for_backbone])]
 
-# %% ../../nbs/9_workshop/91_bench.ipynb #f8d493ca
+# %% ../../nbs/9_workshop/91_bench.ipynb #f5c21fb0
 _CROSS_ENTROPY = keras.losses.BinaryCrossentropy(from_logits=True)
 
 def _teach(network, optimizer, cost):
@@ -366,8 +366,6 @@ def _teach(network, optimizer, cost):
     optimizer.apply_gradients(zip(tape.gradient(value, weights), weights))
     return value
 
-def _adams(): return [keras.optimizers.Adam(2e-4, beta_1=0.5) for _ in range(2)]
-
 def _judged(discriminator, pictures, labels): return _CROSS_ENTROPY(labels, discriminator(pictures, training=True))
 
 def published_step(
@@ -375,7 +373,7 @@ def published_step(
     discriminator: keras.Model, # pictures -> (n, 1) logits
 ) -> Callable: # real pictures in [-1, 1] -> (cost of the discriminator, of the generator), compiled
     "The train_step of keras.io's DCGAN example (Chollet 2019), on any two networks."
-    g_adam, d_adam = _adams()
+    g_adam, d_adam = (keras.optimizers.Adam(2e-4, beta_1=0.5) for _ in range(2))
 
     @tf.function
     def step(real):
@@ -390,40 +388,40 @@ def published_step(
         return d_loss, g_loss
     return step
 
-# %% ../../nbs/9_workshop/91_bench.ipynb #6b1a08b9
+# %% ../../nbs/9_workshop/91_bench.ipynb #17138802
 def _players(size, dtype="float32"):
     "Generator and discriminator, with the same weights every time."
     keras.utils.set_random_seed(0)
     with computing_in(dtype): return dcgan_generator(size), dcgan_discriminator(size)
 
-def _published_lesson(gan, generator, discriminator, adams, pictures):
-    "A lesson of each player in the published pieces, with the codes that `gan` will draw: two costs."
-    gan.draws = 0
-    codes = tf.random.stateless_uniform([len(pictures), generator.input_shape[1]], gan._seed(), -1, 1)
+def _published_lessons(pictures):
+    "Two lessons of each player in the published pieces, with the codes that emoart draws: costs (2, 2)."
+    gan, costs = GAN(*_players(pictures.shape[1])), []
+    generator, discriminator = gan.generator, gan.discriminator
     real, ones = tf.cast(pictures, tf.float32) / 127.5 - 1, tf.ones((len(pictures), 1))
-    made, judged = generator(codes, training=True), partial(_judged, discriminator)
-    d_loss = _teach(discriminator, adams[1], lambda: judged(real, ones) + judged(made, 0 * ones))
-    g_loss = _teach(generator, adams[0], lambda: judged(generator(codes, training=True), ones))
-    return np.array([d_loss, g_loss])
+    judged = partial(_judged, discriminator)
+    for lesson in range(2):
+        gan.draws = 0
+        gan.iteration.assign(lesson)
+        codes = tf.random.stateless_uniform([len(pictures), generator.input_shape[1]], gan._seed(), -1, 1)
+        made = generator(codes, training=True)
+        d_loss = _teach(discriminator, gan.d_optimizer, lambda: judged(real, ones) + judged(made, 0 * ones))
+        g_loss = _teach(generator, gan.g_optimizer, lambda: judged(generator(codes, training=True), ones))
+        costs.append([d_loss, g_loss])
+    return np.array(costs)
 
 def _our_lesson(gan, step, pictures):
     for meter in gan.meters: meter.reset_state()
     costs = step(pictures)
     return np.array([costs["d_loss"], costs["g_loss"]])
 
-def _same_costs(gan, step, pictures, dtype):
-    "How two lessons of each player compare."
-    published = (*_players(pictures.shape[1]), _adams(), pictures)
-    theirs, ours = zip(*((_published_lesson(gan, *published), _our_lesson(gan, step, pictures)) for _ in range(2)))
-    return _near(ours, theirs, NEAR[dtype], "costs of two lessons")
-
-# %% ../../nbs/9_workshop/91_bench.ipynb #031e78a8
+# %% ../../nbs/9_workshop/91_bench.ipynb #4ae9ef01
 def _gan(rounds, pictures, pixels, steps, matrix):
     "Steps of DCGAN, some a round, against the published step."
     x = tf.constant(np.random.default_rng(0).integers(0, 256, (pictures, pixels, pixels, 3), "uint8"))
-    players = _players(pixels)
+    players, costs = _players(pixels), _published_lessons(x)
     g, d = map(operations, players)
-    common = 8 * sum(d) - 2 * d[0] - g[0]
+    common = 8 * sum(d) - 2 * d[0] - g[0] # 2 x 3 passes of the discriminator and the 2 of its verdict
     work, published = pictures * (common + 3 * sum(g)), pictures * (common + 4 * sum(g))
 
     def repeated(step, batch):
@@ -434,9 +432,11 @@ def _gan(rounds, pictures, pixels, steps, matrix):
     def row(dtype):
         gan = GAN(*_players(pixels, dtype))
         step = tf.function(gan.train_step)
+        def check():
+            return _near([_our_lesson(gan, step, x) for _ in costs], costs, NEAR[dtype], "costs of two lessons")
+
         return compared(f"DCGAN step, {dtype}", partial(repeated, step, x), "keras.io's train_step, float32", theirs,
-                        partial(_same_costs, gan, step, x, dtype), rounds, warm=True, at_least=1.4,
-                        limit=work / matrix_rate(dtype, matrix),
+                        check, rounds, warm=True, at_least=1.4, limit=work / matrix_rate(dtype, matrix),
                         note=f"{work / 1e9:.3g} GFLOP a step, published {published / 1e9:.3g}, so "
                              f"{published / work:.2f} times as fast by the count alone")
 
@@ -513,7 +513,7 @@ def _reading(rounds, files, different, pixels, width, height):
                          "a Pillow loop, as in Annex A", partial(theirs, paths), check, rounds, at_least=1.6,
                          note="the annex also writes each picture, which is left out")]
 
-# %% ../../nbs/9_workshop/91_bench.ipynb #a46bfc08
+# %% ../../nbs/9_workshop/91_bench.ipynb #bdf23af0
 def _process(*command):
     "Run a process to its end; its standard error."
     command, quiet = list(map(str, command)), os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -531,7 +531,6 @@ def _start(rounds):
         assert _python(loaded).strip() == "set()", f"{name} imports TensorFlow"
     sides = {"emoart --help": partial(_process, Path(sys.executable).with_name("emoart"), "--help"),
              "import emoart": partial(_python, "import emoart")}
-    interleaved(sides, 1) # compiled Python and files in memory; those of TensorFlow are there
     seconds = interleaved({**sides, "tensorflow": partial(_python, "import tensorflow")}, rounds)
     slow = seconds.pop("tensorflow")
     return [Row(name, "import tensorflow", **spread(each), unit="seconds", at_most=most, rounds=rounds,
@@ -606,9 +605,9 @@ def _growth(rounds, rows, files, paintings, stream, times):
         return [*(_slope_row(what, stage, sizes(fewest), unit, rounds) for what, stage, fewest, unit in stages),
                 *_memory_rows(pictures[0].parent, streams)]
 
-# %% ../../nbs/9_workshop/91_bench.ipynb #bebcba6d
+# %% ../../nbs/9_workshop/91_bench.ipynb #79b0a256
 WORKS = { # name -> (what measures it, its parameters: full, smoke)
-    "transfer": (_transfer, dict(rounds=(5, 2), paintings=(128, 12), pixels=(224, 32), epochs=(50, 2),
+    "transfer": (_transfer, dict(rounds=(5, 1), paintings=(128, 12), pixels=(224, 32), epochs=(50, 2),
                                  compared_with=((60, 64, 5), (24, 32, 2)), matrix=(3072, 512))),
     "cvfc": (_cvfc, dict(rounds=(5, 2), paintings=(32, 4), pixels=(224, 64))),
     "maps": (_maps, dict(rounds=(5, 1), paintings=(200, 8), pixels=(224, 64), for_keras_vis=(20, 2),
