@@ -215,7 +215,7 @@ def _by_fit(model, x, y, batch, epochs):
         order = random.permutation(len(x))
         model.fit(x[order], y[order], batch, 1, verbose=0, shuffle=False)
 
-# %% ../../nbs/9_workshop/91_bench.ipynb #6641636e
+# %% ../../nbs/9_workshop/91_bench.ipynb #23b4adf4
 DTYPES = ["float32", "bfloat16"] if has_bfloat16() else ["float32"]
 NEAR = {"float32": 0.01, "bfloat16": 0.1} # how far apart results in a precision may be
 
@@ -233,18 +233,13 @@ def _same_classifier(network, x, y, batch, epochs):
         return _near(_by_features(x[:n], y[:n], x[n:], dtype, batch, epochs), theirs, NEAR[dtype], what)
     return check
 
-def _transfer(rounds, paintings, pixels, epochs, compared_with, matrix):
-    "VGG16+TL on cached features, against `fit` through the frozen VGG16; results are compared with fewer."
+def _transfer(rounds, paintings, pixels, epochs, few_epochs, matrix):
+    "VGG16+TL on cached features, against `fit` through the frozen VGG16; compared by 24 paintings, few epochs."
     tf.get_logger().setLevel("ERROR") # or it tells that a head is traced for every round
-    few, few_pixels, few_epochs = compared_with
-    table, batch = _paintings(max(paintings, few)), load_settings("thesis").transfer.batch_size
-    some, y = np.random.default_rng(0).permutation(len(table))[:few], one_hot(table.group.to_numpy(), 4)
-    small, network = load_images(table.image.iloc[some], few_pixels), _whole(few_pixels)
-    check = _same_classifier(network, small, y[some], batch, few_epochs)
-    x, y = load_images(table.image[:paintings], pixels), y[:paintings]
-    if pixels != few_pixels: network = _whole(pixels)
-    traced = batch + paintings % batch # both sizes of a batch
-    _by_fit(network, x[:traced], y[:traced], batch, 1)
+    table, batch = _paintings(paintings), load_settings("thesis").transfer.batch_size
+    x, y, network = load_images(table.image, pixels), one_hot(table.group.to_numpy(), 4), _whole(pixels)
+    some = np.random.default_rng(0).permutation(paintings)[:24]
+    check = _same_classifier(network, x[some], y[some], batch, few_epochs)
 
     def fit():
         start = time.perf_counter()
@@ -252,7 +247,6 @@ def _transfer(rounds, paintings, pixels, epochs, compared_with, matrix):
         return epochs * (time.perf_counter() - start)
 
     def row(dtype, reach):
-        _by_features(x[:8], y[:8], x[:8], dtype, batch, 1) # traces
         return compared(f"VGG16+TL, {epochs} epochs, {dtype}", partial(_by_features, x, y, x[:8], dtype, batch, epochs),
                         "Keras: fit through the frozen VGG16 in every epoch, float32", fit, partial(check, dtype),
                         rounds, at_least=reach, note=f"extrapolated: an epoch of fit counts {epochs} times",
@@ -605,10 +599,10 @@ def _growth(rounds, rows, files, paintings, stream, times):
         return [*(_slope_row(what, stage, sizes(fewest), unit, rounds) for what, stage, fewest, unit in stages),
                 *_memory_rows(pictures[0].parent, streams)]
 
-# %% ../../nbs/9_workshop/91_bench.ipynb #79b0a256
+# %% ../../nbs/9_workshop/91_bench.ipynb #9b6e4cef
 WORKS = { # name -> (what measures it, its parameters: full, smoke)
-    "transfer": (_transfer, dict(rounds=(5, 1), paintings=(128, 12), pixels=(224, 32), epochs=(50, 2),
-                                 compared_with=((60, 64, 5), (24, 32, 2)), matrix=(3072, 512))),
+    "transfer": (_transfer, dict(rounds=(5, 1), paintings=(128, 24), pixels=(224, 32), epochs=(50, 2),
+                                 few_epochs=(5, 2), matrix=(3072, 512))),
     "cvfc": (_cvfc, dict(rounds=(5, 2), paintings=(32, 4), pixels=(224, 64))),
     "maps": (_maps, dict(rounds=(5, 1), paintings=(200, 8), pixels=(224, 64), for_keras_vis=(20, 2),
                          for_backbone=(40, 2))),
