@@ -43,7 +43,7 @@ class Fitted:
     network: Callable = None # without arguments: the keras.Model that is saved; None where there is none
     facts: dict = field(default_factory=dict) # whatever else metrics.json shall tell
 
-# %% ../../nbs/2_evaluate/21_models.ipynb #d304f2a2
+# %% ../../nbs/2_evaluate/21_models.ipynb #8ff82747
 @dataclass(frozen=True)
 class Published:
     "A test accuracy that the thesis gives (Table 8)."
@@ -60,6 +60,7 @@ class Model:
     fit: str # "module:function"
     published: tuple = () # of `Published`
     kinds: tuple = ("classes", "distribution", "values") # of target that it can learn
+    mean_of: tuple = () # names of models whose predictions it averages, so that they need not be trained twice
 
     def titled(self, settings: Settings) -> str:
         "Its name in tables."
@@ -74,7 +75,7 @@ class Model:
         fits = (figure for figure in self.published if figure.settings.items() <= values.items())
         return next((figure.accuracy for figure in fits), None)
 
-# %% ../../nbs/2_evaluate/21_models.ipynb #846f1b8a
+# %% ../../nbs/2_evaluate/21_models.ipynb #5ca2593c
 CLASSIFIERS = ( # each has a chapter of its own
     Model("shallnet", "ShallNet", ("pixels",), "emoart.models.shallnet:fit", (
         Published("ShallNet, two groups", 0.833, dict(target="positive")),
@@ -95,7 +96,8 @@ BESIDE = ( # what they are compared with
           kinds=("classes",)),
     Model("ridge", "last layer+ridge", ("last_layer",), "emoart.models.transfer:fit_ridge",
           kinds=("values",)),
-    Model("average", "average", ("features", "hand_made"), "emoart.models.fusion:fit_average"))
+    Model("average", "average", ("features", "hand_made"), "emoart.models.fusion:fit_average",
+          mean_of=("transfer", "cvfc")))
 
 RECIPES = ( # other ways to learn from the frozen backbone
     Model("last_layer", "last layer+logistic", ("last_layer",), "emoart.models.transfer:fit_last_layer",

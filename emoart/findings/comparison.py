@@ -56,7 +56,7 @@ def chosen_models(
     if names in groups: return tuple(name for name in groups[names] if kind in MODELS[name].kinds)
     return tuple(find_model(name.strip()).name for name in names.split(","))
 
-# %% ../../nbs/8_findings/80_comparison.ipynb #04e5086f
+# %% ../../nbs/8_findings/80_comparison.ipynb #7a32a2eb
 PAIRS = (("transfer", "cvfc"), ("fusion", "cvfc"), ("fusion", "transfer"), ("average", "cvfc"), ("average", "transfer"),
          ("cvfc", "cv_logistic"), ("cvfc", "cv_boosting"), ("transfer", "backbone_logistic"), ("transfer", "ridge"),
          *((model.name, "transfer") for model in RECIPES))
@@ -93,7 +93,9 @@ def compare_models(
     folds = repeated_folds(strata, pictures, own.n_folds, own.n_repeats, settings.seed, data.names, classes)
     predicted = {}
     for model in models:
-        predicted[model] = out_of_fold(model, data, settings, folds)
+        parts = [predicted.get(part) for part in MODELS[model].mean_of] or [None]
+        known = all(part is not None for part in parts)
+        predicted[model] = np.mean(parts, axis=0) if known else out_of_fold(model, data, settings, folds)
         say(f"{model} done")
     title = {model: MODELS[model].titled(settings) for model in models}
     tests = [{**test, "a": title[test["a"]], "b": title[test["b"]]} for test in _tests(data, predicted, folds)]
