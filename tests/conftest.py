@@ -1,4 +1,5 @@
 "What the tests share: the command line as a process, the smoke gallery, the folder of the development data."
+import fcntl
 import os
 import shutil
 import subprocess
@@ -68,10 +69,24 @@ def workplace(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def smoke_gallery(tmp_path_factory):
-    "Cleaned smoke gallery, made once."
+def painted(tmp_path_factory):
+    "Cleaned galleries that all workers of a run share: called with a profile and settings, made for who asks first."
     from emoart.data.clean import cleaned_gallery
-    return cleaned_gallery(load_settings("smoke", cache=str(tmp_path_factory.mktemp("gallery"))))
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ: base = base.parent
+
+    def gallery(profile="smoke", **overrides):
+        with open(base / "galleries.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            return cleaned_gallery(load_settings(profile, cache=str(base / "galleries"), **overrides))
+
+    return gallery
+
+
+@pytest.fixture(scope="session")
+def smoke_gallery(painted):
+    "Cleaned smoke gallery."
+    return painted()
 
 
 @pytest.fixture(scope="session")

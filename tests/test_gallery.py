@@ -64,12 +64,12 @@ def test_the_command(tmp_path, emoart):
 
 
 @pytest.mark.parametrize("global_cue, local_cue", [(1, 0), (0, 1), (0, 0)])
-def test_planted_truth(global_cue, local_cue, tmp_path):
+def test_planted_truth(global_cue, local_cue, painted, tmp_path):
     "CV+FC finds global cues, and is at chance when only local ones are planted, and when none are."
-    settings = load_settings("smoke", genre="", n_labelled=168, n_bootstrap=200, cache=str(tmp_path / "cache"),
-                             global_cue=global_cue, local_cue=local_cue)
+    gallery = painted(n_labelled=240, global_cue=global_cue, local_cue=local_cue) # test_transfer.py learns from it too
+    settings = load_settings("smoke", genre="")
     seed_everything(settings.seed)
-    scores = run("cvfc", load_data(settings), settings, tmp_path / "run")["test"]
+    scores = run("cvfc", load_data(settings, str(gallery)), settings, tmp_path)["test"]
     if global_cue: assert ceiling(1) == 1 and scores["balanced_accuracy"]["value"] > 0.75
     else:
         for score in (scores["accuracy"], scores["balanced_accuracy"]): assert score["low"] <= 0.25 <= score["high"]
