@@ -17,7 +17,7 @@ from typing import Annotated
 
 import typer
 
-# %% ../../nbs/7_run/79_cli.ipynb #263ea18c
+# %% ../../nbs/7_run/79_cli.ipynb #0cc72446
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False,
                   help="What emotion does a work of art evoke, and can it be learned from pixels?")
 
@@ -26,13 +26,13 @@ def _commands(): pass
 
 _OPTIONS = ("profile", "sheet", "data", "name", "out", "model", "images", "say") # what -p cannot set
 
-def _overrides(pairs):
+def _overrides(pairs, options=_OPTIONS):
     "`name=value` texts as a dictionary."
     from emoart.core.files import InputError
     for pair in pairs:
         name, equals, _ = pair.partition("=")
         if not equals: raise InputError(f"-p {pair}: write it as name=value, such as -p seed=1")
-        if name in _OPTIONS:
+        if name in options:
             raise InputError(f"-p {pair}: {name} is no setting; where a command has it, it is the option --{name}")
     return dict(pair.split("=", 1) for pair in pairs)
 
@@ -213,7 +213,7 @@ def explain(
     from emoart.explain.explain import explain
     print(explain(images, model, out, method, group, layer))
 
-# %% ../../nbs/7_run/79_cli.ipynb #53e5c596
+# %% ../../nbs/7_run/79_cli.ipynb #64197771
 Sweeps = Annotated[Path | None, _option("Folder of the sweeps; reports/runs/sweeps if left out.")]
 Swept = Annotated[list[str], _option("Values of a parameter: 0.1,0.01 or 0:5; may be repeated.", "-p", "--parameter",
                                      metavar="NAME=VALUES")]
@@ -231,7 +231,7 @@ def params(notebook: Annotated[str, typer.Argument(help="Notebook: a path, or a 
 
 @app.command()
 def sweep(
-    notebook: Annotated[str | None, typer.Argument(help="Notebook (path or name), or a .toml file of a sweep.")] = None,
+    notebook: Annotated[str | None, typer.Argument(help="Notebook (path or name), .toml file, or kept sweep.")] = None,
     parameter: Swept = [],
     profile: Annotated[str, _option("smoke, quick or thesis; as the notebook says if left out.")] = "",
     name: Annotated[str, _option("Name of the sweep; that of the file or notebook if left out.")] = "",
@@ -252,7 +252,7 @@ def sweep(
         raise InputError("--resume runs a sweep as it was planned; leave out -p, --profile, --name and --dry-run")
     options = dict(sweeps=sweeps, jobs=jobs, scheduler=scheduler)
     if resume: return _swept(s.resume(resume, time_limit=time_limit, max_retries=max_retries, **options), sweeps)
-    path, points, plain = s.sweep_from_words(notebook, _overrides(parameter), profile)
+    path, points, plain = s.sweep_from_words(notebook, _overrides(parameter, ()), profile)
     if dry_run:
         for point in points: print(s.run_name(point)[:-9])
         return print(f"{len(points)} runs of {path.stem}; nothing was run")
