@@ -23,7 +23,8 @@ def word_shares(
 ) -> pd.DataFrame: # (n, number of words) shares from 0 to 1, NaN where a cell is empty or holds something else; one column a word
     "The share of the people who chose each word, from the columns share_WORD."
     columns = [column for column in paintings if column.startswith("share_")]
-    return paintings[columns].apply(pd.to_numeric, errors="coerce").rename(columns=lambda column: column.removeprefix("share_"))
+    shares = paintings[columns].apply(pd.to_numeric, errors="coerce").astype(float)
+    return shares.rename(columns=lambda column: column.removeprefix("share_"))
 
 def _group(word):
     "The group of a word, or of a group's own name; -1 where it has none."
