@@ -17,13 +17,13 @@ import pandas as pd
 from ..core.files import InputError
 from .emotions import GROUP_NAMES, GROUPS, WORDS, canonical, group_of
 
-# %% ../../nbs/1_data/11_targets.ipynb #8cb5363a
+# %% ../../nbs/1_data/11_targets.ipynb #c4eaac78
 def word_shares(
     paintings: pd.DataFrame, # n paintings, texts
 ) -> pd.DataFrame: # (n, number of words) shares from 0 to 1, NaN where a cell holds none; one column a word
     "The share of the people who chose each word, from the columns share_WORD."
     columns = [column for column in paintings if column.startswith("share_")]
-    shares = paintings[columns].apply(pd.to_numeric, errors="coerce")
+    shares = paintings[columns].apply(pd.to_numeric, errors="coerce").astype(float)
     return shares.rename(columns=lambda column: column.removeprefix("share_"))
 
 def _group(word):
