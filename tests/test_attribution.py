@@ -16,6 +16,7 @@ from matplotlib import colormaps
 from PIL import Image
 
 from emoart.core.files import NOTEBOOKS, InputError, find_notebook
+from emoart.core.settings import load_settings
 from emoart.data.emotions import GROUP_NAMES
 from emoart.explain import attribution as a
 from emoart.explain.explain import explain
@@ -24,6 +25,7 @@ from emoart.explain.faithfulness import shuffled_weights
 from emoart.explain.keras_vis import keras_vis_jobs
 from emoart.models.backbones import extractor
 from emoart.models.cvfc import FEATURES, cvfc
+from emoart.models.predict import CARD_VERSION
 from emoart.models.shallnet import shallnet
 
 EXTRA = pytest.mark.skipif(not all(map(find_spec, ("vis", "tf_keras", "tf_keras_vis"))),
@@ -282,8 +284,9 @@ def saved(network, folder, model):
     folder.mkdir()
     network.save(folder / "model.keras")
     digest = sha256((folder / "model.keras").read_bytes()).hexdigest()
-    card = dict(card_version=1, model=model, title=model, classes=list(GROUP_NAMES), image_size=64, resize="stretch",
-                palette="all", versions=dict(keras=keras.__version__), sha256=digest)
+    card = dict(card_version=CARD_VERSION, model=model, title=model, kind="classes", names=list(GROUP_NAMES),
+                image_size=64, resize="stretch", settings=load_settings("smoke").flat(),
+                versions=dict(keras=keras.__version__), sha256=digest)
     (folder / "card.json").write_text(json.dumps(card))
     return folder
 
@@ -306,13 +309,13 @@ def test_explain_writes_overlays_and_a_page(explained, emoart, tmp_path):
     assert "<b>" not in page and "&lt;b&gt;" in page
     assert page.count("data:image/png;base64,") == 4 and "http" not in page
     assert [each["unit"] for each in told["pictures"]] == ["mixed", "mixed"] and told["method"] == "gradcam"
-    assert sum(told["pictures"][0]["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert sum(told["pictures"][0]["predicted"].values()) == pytest.approx(1, abs=1e-5)
     overlays = sorted(seen.glob("*-mixed.png"))
     assert len(overlays) == 2 and Image.open(overlays[0]).size == (64, 64)
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--group", "joy"], ["no group 'joy'", "positive"]),
+    (["--group", "joy"], ["no 'joy'", "positive"]),
     (["--method", "lime"], ["no method 'lime'"]),
     (["--layer", "block5_conv3"], ["no layer 'block5_conv3'", "conv2d"])])
 def test_explain_refuses_in_a_sentence(options, words, explained, emoart, tmp_path):
@@ -329,7 +332,8 @@ def test_explain_tells_features_where_there_are_no_places(explained, tmp_path):
     ids = [f"p{i}" for i in range(24)]
     features = pd.DataFrame(random.uniform(0, 200, (24, 13)), columns=FEATURES)
     features.assign(id=ids).to_csv(folder / "features.csv", index=False)
-    predictions = pd.DataFrame(dict(id=ids, part=["train", "test"] * 12, truth=[0, 0, 1, 1, 2, 2, 3, 3] * 3))
+    predictions = pd.DataFrame(dict(id=ids, title="", artist="", image="", part=["train", "test"] * 12,
+                                    truth=[0, 0, 1, 1, 2, 2, 3, 3] * 3))
     predictions.to_csv(folder / "predictions.csv", index=False)
     explain(pictures, folder, seen)
     told = json.loads((seen / "explanation.json").read_text())
