@@ -1,4 +1,4 @@
-"The site: it builds without a warning, its links lead somewhere, its HTML is valid, and a browser finds nothing wrong with any page."
+"The site: it builds without a warning, its links lead somewhere, its HTML is valid, and a browser finds nothing wrong."
 import ast
 import functools
 import http.server
@@ -37,8 +37,8 @@ def site(tmp_path_factory):
     rows = f"model,accuracy,low,high,majority\n{HOSTILE},0.5,0.4,0.6,0.3\nother,0.5,0.4,0.6,0.3\n"
     (folder / "reports" / "hostile.csv").write_text(rows)
     (folder / "reports" / "bench.json").write_text(json.dumps([dict(what=HOSTILE, seconds=1.5)]))
-    outputs = [dict(output_type="stream", name="stdout", text=HOSTILE),
-               dict(output_type="execute_result", execution_count=None, metadata={}, data={"text/plain": repr(HOSTILE)})]
+    result = dict(output_type="execute_result", execution_count=None, metadata={}, data={"text/plain": repr(HOSTILE)})
+    outputs = [dict(output_type="stream", name="stdout", text=HOSTILE), result]
     code = dict(cell_type="code", id="b", metadata={}, execution_count=None, source="title", outputs=outputs)
     said = dict(cell_type="markdown", id="a", metadata={}, source="# Ninety-nine\n\n> Nobody knows it.\n\nA painting.")
     kernel = dict(kernelspec=dict(name="python3", display_name="python3", language="python"))
@@ -61,13 +61,16 @@ def test_every_notebook_module_command_setting_and_table_has_its_page(pages):
     assert len(chapters()) >= 42 and len(modules()) >= 40
     for path in chapters():
         page, name = pages[f"{path.parent.name}/{path.stem}.html"], f"nbs/{path.parent.name}/{path.name}"
-        assert page.select_one(".rerun").find(string=lambda text: name in text), f"{path.stem} does not say where it comes from"
-        assert name in page.select_one(".rerun pre").text, f"{path.stem} does not say how to run it again"
+        rerun = page.select_one(".rerun")
+        assert rerun.find(string=lambda text: name in text), f"{path.stem} does not say where it comes from"
+        assert name in rerun.pre.text, f"{path.stem} does not say how to run it again"
     for module, path in modules().items():
         titles = {heading.get("id") for heading in pages[f"reference/{module.replace('.', '/')}.html"].select("dt[id]")}
-        defined = [node.name for node in ast.parse(path.read_text()).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))
-                   and not any("app." in ast.unparse(each) for each in node.decorator_list) and not node.name.startswith("_")]
-        assert [name for name in defined if f"{module}.{name}" not in titles] == [], module
+        tree = ast.parse(path.read_text())
+        defined = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.ClassDef))]
+        public = [node.name for node in defined if not node.name.startswith("_")
+                  and not any("app." in ast.unparse(each) for each in node.decorator_list)]
+        assert [name for name in public if f"{module}.{name}" not in titles] == [], module
     settings = {term.text for term in pages["reference/settings.html"].select("dt")}
     assert [name for name in SETTINGS if name not in settings] == []
     commands = {heading.find(string=True) for heading in pages["reference/commands.html"].select("article h2")}
@@ -86,7 +89,7 @@ def test_a_chapter_that_is_added_appears_by_itself(pages):
 
 
 def test_directives_are_carried_out(pages):
-    "A chapter shows prose, checks and pictures; exported sources are folded, exported imports and settings of nbdev are gone."
+    "A chapter shows prose, checks and pictures; exported sources are folded, exported imports and directives are gone."
     page = pages["3_models/34_cvfc.html"]
     assert page.select("details.above-input") or page.select("details.hide")
     assert "default_exp" not in page.text and "#| export" not in page.text
@@ -99,7 +102,8 @@ def test_directives_are_carried_out(pages):
 
 
 def test_links_lead_somewhere(pages, site):
-    ids = {name: {element["id"] for element in page.select("[id]")} | {element["name"] for element in page.select("a[name]")} for name, page in pages.items()}
+    def anchors(page): return {e["id"] for e in page.select("[id]")} | {e["name"] for e in page.select("a[name]")}
+    ids = {name: anchors(page) for name, page in pages.items()}
     broken, n = [], 0
     for name, page in pages.items():
         if name == "search.html": continue
@@ -112,7 +116,9 @@ def test_links_lead_somewhere(pages, site):
             target = (site / name).parent / unquote(address.split("?")[0]) if address else site / name
             target = target / "index.html" if target.is_dir() else target
             if not target.exists(): broken.append((name, address))
-            elif fragment and target.suffix == ".html" and unquote(fragment) not in ids[str(target.resolve().relative_to(site.resolve()))]: broken.append((name, f"{address}#{fragment}"))
+            elif fragment and target.suffix == ".html":
+                known = ids[str(target.resolve().relative_to(site.resolve()))]
+                if unquote(fragment) not in known: broken.append((name, f"{address}#{fragment}"))
     assert n > 3000
     assert broken == []
 
@@ -125,7 +131,8 @@ def test_html_is_valid(pages, site):
         ids = [element["id"] for element in page.select("[id]")]
         assert len(ids) == len(set(ids)), f"{name}: {[i for i in set(ids) if ids.count(i) > 1]}"
         assert [image for image in page.select("img") if not image.get("alt", "").strip()] == [], name
-        assert page.title.text and page.html["lang"] == "en" and len(page.select("article h1")) == (name != "search.html"), name
+        assert page.title.text and page.html["lang"] == "en", name
+        assert len(page.select("article h1")) == (name != "search.html"), name
 
 
 def test_a_hostile_title_is_shown_as_it_is(pages):
@@ -138,13 +145,20 @@ def test_a_hostile_title_on_the_pages_of_runs():
     from emoart.explain.explain import PAGE as explanation
     from emoart.run.report import PAGE as report
     from emoart.run.sweeppage import PAGE as sweep
-    painting = dict(title=HOSTILE, artist=HOSTILE, thumbnail="data:,", truth="mixed", colour="#000", guesses=[], name=HOSTILE, picture="data:,", overlay="data:,", unit="mixed", probabilities={})
-    drawn = [report.render(name=HOSTILE, source=HOSTILE, wall=[painting], settings={}, environment={}, summary={}, rejects=[dict(row=1, title=HOSTILE, reason="", detail=HOSTILE)]),
+    painting = dict(title=HOSTILE, artist=HOSTILE, thumbnail="data:,", truth="mixed", colour="#000", guesses=[],
+                    name=HOSTILE, picture="data:,", overlay="data:,", unit="mixed", kind="classes",
+                    predicted={HOSTILE: 0.5})
+    rejects = [dict(row=1, title=HOSTILE, reason="", detail=HOSTILE)]
+    rows = [dict(run=HOSTILE, cells=[dict(value=HOSTILE, text=HOSTILE)])]
+    empty = dict(settings={}, environment={}, summary={})
+    drawn = [report.render(name=HOSTILE, source=HOSTILE, wall=[painting], rejects=rejects, **empty),
              explanation.render(name=HOSTILE, model=HOSTILE, pictures=[painting]),
-             sweep.render(name=HOSTILE, notebook=HOSTILE, measure=HOSTILE, n=1, n_finished=1, columns=[HOSTILE], rows=[dict(run=HOSTILE, cells=[dict(value=HOSTILE, text=HOSTILE)])])]
+             sweep.render(name=HOSTILE, notebook=HOSTILE, measure=HOSTILE, n=1, n_finished=1, columns=[HOSTILE],
+                          rows=rows)]
     for page in drawn:
         parsed = BeautifulSoup(page, "html.parser")
-        assert HOSTILE in parsed.body.text and not [script for script in parsed.select("script") if "alert(1)" in script.text]
+        assert HOSTILE in parsed.body.text
+        assert not [script for script in parsed.select("script") if "alert(1)" in script.text]
 
 
 def test_commands_of_the_guides_are_commands():
@@ -158,8 +172,12 @@ def test_commands_of_the_guides_are_commands():
     assert n > 15
 
 
-NEW = """() => { // of each kind of text, told by the tags, classes and styles around it, one example is looked at, and stays on its page: all pages have one style sheet
-  const kind = e => e === document.body ? innerWidth : `${kind(e.parentElement)} ${e.tagName}.${e.getAttribute('class')}.${e.getAttribute('style')}.${e.tagName === 'TR' ? e.rowIndex % 2 : ''}`
+# of each kind of text, told by the tags, classes and styles around it, one example is looked at, and stays on its page:
+# all pages have one style sheet
+NEW = """() => {
+  const row = e => e.tagName === 'TR' ? e.rowIndex % 2 : ''
+  const own = e => `${e.tagName}.${e.getAttribute('class')}.${e.getAttribute('style')}.${row(e)}`
+  const kind = e => e === document.body ? innerWidth : `${kind(e.parentElement)} ${own(e)}`
   const seen = new Set(JSON.parse(sessionStorage.getItem('seen'))), before = seen.size
   for (const e of [...document.body.querySelectorAll('*')].reverse()) { // children before their parents
     if (e.children.length) continue
@@ -172,7 +190,8 @@ NEW = """() => { // of each kind of text, told by the tags, classes and styles a
 SILENT = """() => [...document.querySelectorAll('article *')].filter(e => e.scrollWidth > e.clientWidth + 1
   && ['auto', 'scroll'].includes(getComputedStyle(e).overflowX) && getComputedStyle(e).backgroundImage === 'none'
   && !e.classList.contains('math')).length"""
-CONTRAST = "() => axe.run(document, { runOnly: ['color-contrast'], resultTypes: ['violations'] }).then(result => result.violations.flatMap(rule => rule.nodes))"
+CONTRAST = """() => axe.run(document, { runOnly: ['color-contrast'], resultTypes: ['violations'] })
+  .then(result => result.violations.flatMap(rule => rule.nodes))"""
 
 
 @pytest.fixture(scope="session")
@@ -198,21 +217,24 @@ def address(site):
 
 
 def test_every_page_in_a_browser(browser, address, pages):
-    "On a phone: no console message, nothing asked of the network, nothing scrolls sideways, and axe-core finds the contrast of every kind of text enough in both themes."
+    """On a phone: no console message, nothing asked of the network, no page scrolls sideways, what scrolls within it
+    shows that it does, and axe-core finds the contrast of every kind of text enough in both themes."""
     from axe_playwright_python.base import AXE_SCRIPT
     found, said, n = [], [], 0
     page = browser.new_page(viewport=dict(width=390, height=500), color_scheme="light", reduced_motion="reduce")
     page.on("console", lambda message: said.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: said.append(str(error)))
-    page.on("request", lambda request: None if request.url.startswith((address, "data:")) else said.append(f"asks for {request.url}"))
-    kinds = ("index", "3_models/34_", "0_core/index", "guide/", "reference/emoart/", "reference/commands", "reference/settings", "results/", "search")
+    own = (address, "data:")
+    page.on("request", lambda request: None if request.url.startswith(own) else said.append(f"asks for {request.url}"))
+    kinds = ("index", "3_models/34_", "0_core/index", "guide/", "reference/emoart/", "reference/commands",
+             "reference/settings", "results/", "search")
     wide = {next(name for name in pages if name.startswith(kind)) for kind in kinds} # at a desk as well
     for name in pages:
         page.goto(address + name)
         width = page.evaluate("document.documentElement.scrollWidth")
         if width > 390: found.append((name, f"{width} pixels wide on a phone of 390"))
         if silent := page.evaluate(SILENT): found.append((name, f"{silent} scroll sideways and do not show it"))
-        page.add_style_tag(content="* { transition: none !important; background-image: none !important }") # axe gives up on gradients
+        page.add_style_tag(content="* { transition: none !important; background-image: none !important }")
         if name in wide: page.set_viewport_size(dict(width=1280, height=900))
         found += [(name, "console", text) for text in said]
         new = page.evaluate(NEW)
@@ -220,7 +242,8 @@ def test_every_page_in_a_browser(browser, address, pages):
         if new: page.evaluate(AXE_SCRIPT)
         for theme in ("light", "dark") if new else ():
             page.evaluate("theme => Object.assign(document.documentElement.dataset, { theme, mode: theme })", theme)
-            found += [(name, theme, node["html"][:120], node["failureSummary"][:200]) for node in page.evaluate(CONTRAST)[:5]]
+            weak = page.evaluate(CONTRAST)[:5]
+            found += [(name, theme, node["html"][:120], node["failureSummary"][:200]) for node in weak]
         page.goto("about:blank") # what the theme's scripts say of a page that was taken apart does not count
         if name in wide: page.set_viewport_size(dict(width=390, height=500))
         said.clear()
