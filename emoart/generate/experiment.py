@@ -6,7 +6,7 @@
 __all__ = ['LENGTHS', 'files_of', 'results_folder', 'make_gan', 'settings_of', 'run_gan', 'plot_training', 'plot_neighbours',
            'plot_means', 'interpolate', 'code_arithmetic', 'train_generator']
 
-# %% ../../nbs/6_generate/63_experiment.ipynb #1fa816cf
+# %% ../../nbs/6_generate/63_experiment.ipynb #1f5f7b44
 import json
 import shutil
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from ..core.settings import Settings, load_settings
 from ..data.clean import cleaned_gallery, read_paintings
 from ..data.images import picture_files
 from .gan import GAN, METERS, make_discriminator
-from .quality import (Evaluator, class_shares, embed, face_contrast, nearest_real, standardised,
+from .quality import (Evaluator, mean_prediction, embed, face_contrast, nearest_real, standardised,
                                      warnings_of)
 from .training import iterations_per_epoch, read_pictures, train_gan
 from ..models.backbones import computing_in
@@ -98,7 +98,7 @@ def _outcome(history):
     ratio = untrained["kid"] / trained["kid"] if trained["kid"] > 0 else None
     return dict(untrained=untrained, test=trained, kid_ratio=ratio, warnings=warnings_of(trained))
 
-# %% ../../nbs/6_generate/63_experiment.ipynb #94a42a2c
+# %% ../../nbs/6_generate/63_experiment.ipynb #4bcfb751
 def run_gan(
     title: str, # of the model in tables
     name: str, # of the chapter
@@ -125,7 +125,7 @@ def run_gan(
         real_face_contrast=face_contrast(evaluator.pictures))
     if judge:
         shown = dict(generated=evaluator.sample(gan.generator), real=evaluator.pictures)
-        metrics["judged"] = {which: class_shares(shown[which], judge) for which in shown}
+        metrics["judged"] = {which: mean_prediction(shown[which], judge) for which in shown}
     write_json(out / "metrics.json", metrics)
     return metrics
 

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['EMBEDDED_AT', 'COLLAPSED', 'embed', 'standardised', 'kid', 'fid', 'precision_recall', 'diversity', 'nearest_real',
            'novelty', 'feature_measures', 'face_contrast', 'mean_correlation', 'Evaluator', 'warnings_of',
-           'class_shares']
+           'mean_prediction']
 
 # %% ../../nbs/6_generate/62_quality.ipynb #37f7aaf5
 from functools import lru_cache
@@ -195,16 +195,17 @@ def warnings_of(
                       f"({new:.2f})")
     return doubts
 
-# %% ../../nbs/6_generate/62_quality.ipynb #739b42e0
-def class_shares(
+# %% ../../nbs/6_generate/62_quality.ipynb #e978fca8
+def mean_prediction(
     pictures: np.ndarray, # (n, size, size, 3) uint8
     model: Path, # folder of a trained model, as emoart train leaves it
-) -> dict: # class -> share of the pictures, 0 to 1
-    "What a trained classifier says of pictures. Raises `InputError` where the folder holds none."
+) -> dict: # name of a class -> share of the pictures, 0 to 1; of a part of a distribution or a value -> mean
+    "What a trained model says of pictures. Raises `InputError` where the folder holds none."
     from emoart.models.predict import load_model
     trained = load_model(model)
-    size = trained.card["image_size"]
+    size, names = trained.card["image_size"], trained.card["names"]
     enlarged = tf.image.resize(pictures, (size, size), "bicubic", antialias=True)
     enlarged = tf.cast(tf.round(tf.clip_by_value(enlarged, 0, 255)), tf.uint8).numpy()
-    said = np.concatenate([trained.probabilities(enlarged[i:i + 32]) for i in range(0, len(pictures), 32)]).argmax(1)
-    return {name: float((said == k).mean()) for k, name in enumerate(trained.card["classes"])}
+    predicted = np.concatenate([trained.predictions(enlarged[i:i + 32]) for i in range(0, len(pictures), 32)])
+    if trained.card["kind"] == "classes": predicted = np.eye(len(names))[predicted.argmax(1)]
+    return {name: float(mean) for name, mean in zip(names, predicted.mean(0))}
