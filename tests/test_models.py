@@ -1,0 +1,98 @@
+"Every row of the table of models learns each kind of target that it says it learns, and what it cannot learn is told."
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from emoart.core.files import InputError, find_notebook
+from emoart.core.settings import load_settings
+from emoart.data.targets import TARGETS
+from emoart.evaluate.models import CLASSIFIERS, EVIDENCE, GENERATORS, MODELS, imported
+from emoart.evaluate.run import Data, Evidence, cross_validated, fit_model, run
+from emoart.evaluate.scores import KINDS
+
+N = 40
+FAST = dict(image_size=32, shallnet_epochs=1, transfer_epochs=2, cvfc_epochs=2, fusion_epochs=2, n_bootstrap=100)
+SETTINGS = {kind: load_settings("smoke", target=target, **FAST)
+            for kind, target in (("classes", "groups"), ("distribution", "emotions"), ("values", "values"))}
+
+
+def targets(kind):
+    "Forty targets of a kind, told by the first number of the evidence."
+    signal = np.random.default_rng(0).normal(size=N)
+    if kind == "values": return np.stack([5 + signal, 3 - signal], 1)
+    likely = np.exp(np.stack([signal, -signal, 0 * signal], 1))
+    likely /= likely.sum(1, keepdims=True)
+    return np.eye(3)[likely.argmax(1)] if kind == "classes" else likely
+
+
+@pytest.fixture(scope="module")
+def evidence(tmp_path_factory):
+    "Made-up evidence of every kind, by its name."
+    folder, random = tmp_path_factory.mktemp("pictures"), np.random.default_rng(1)
+    signal = np.random.default_rng(0).normal(size=(N, 1))
+    files = [str(folder / f"{i}.png") for i in range(N)]
+    for file in files: Image.fromarray(random.integers(0, 256, (32, 32, 3), "uint8")).save(file)
+    made = {"pixels": np.array(files)}
+    for kind, n in (("hand_made", 13), ("features", 8), ("last_layer", 8)):
+        made[kind] = np.hstack([signal, random.normal(size=(N, n - 1))]).astype("float32")
+    return made
+
+
+def data_of(kind, evidence):
+    "The forty paintings of a kind of target."
+    paintings = pd.DataFrame(dict(id=range(N), title="", artist="", image=evidence["pixels"], picture=range(N)))
+    settings, y = SETTINGS[kind], targets(kind)
+    names = ("valence", "arousal") if kind == "values" else ("joy", "fear", "love")
+    target = next(target for target in TARGETS.values() if target.kind == kind)
+    return Data(None, paintings, target, names, y, np.arange(N) % 4 == 0, Evidence(paintings, settings, known=evidence))
+
+
+def test_the_table_names_what_there_is():
+    assert len(MODELS) >= 13 and {model.name for model in CLASSIFIERS} < set(MODELS)
+    for model in MODELS.values():
+        assert callable(imported(model.fit)) and set(model.evidence) <= set(EVIDENCE) and set(model.kinds) <= set(KINDS)
+        assert set(model.mean_of) <= set(MODELS)
+    for function in EVIDENCE.values(): assert callable(imported(function))
+    for name in (*(model.name for model in CLASSIFIERS), *GENERATORS): assert find_notebook(name).exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_learns_what_it_says(name, kind, evidence):
+    data, train = data_of(kind, evidence), np.arange(N) % 4 > 0
+    arguments = name, data.evidence.part(train), data.y[train], KINDS[kind], SETTINGS[kind]
+    if kind not in MODELS[name].kinds:
+        with pytest.raises(InputError, match=f"{name} cannot learn the target"): fit_model(*arguments)
+        return
+    predicted = fit_model(*arguments).predict(data.evidence.part(~train))
+    assert predicted.shape == (N // 4, data.y.shape[1]) and np.isfinite(predicted).all()
+    if kind == "values": assert abs(predicted.mean(0) - data.y.mean(0)).max() < 1.5, "not in the units of the targets"
+    else: assert predicted.sum(1) == pytest.approx(1, abs=1e-4) and predicted.min() >= 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_run_has_its_baseline_and_its_folds(kind, evidence, tmp_path):
+    data, settings = data_of(kind, evidence), load_settings("smoke", target=SETTINGS[kind].target, n_folds=4, **FAST)
+    name = {"classes": "cv_logistic", "distribution": "cvfc", "values": "ridge"}[kind]
+    metrics = run(name, data, settings, tmp_path)
+    crossed = metrics["cross_validated"]
+    assert set(metrics["test"]) == set(metrics["baseline"]) == set(crossed["test"]) == set(crossed["baseline"])
+    assert metrics["n_train"] + metrics["n_test"] == N
+    if kind == "values":
+        assert crossed["baseline"]["pearson"]["value"] == 0 and list(crossed["columns"]) == ["valence", "arousal"]
+        assert crossed["test"]["r2"]["value"] > 0.5 > 0 >= crossed["baseline"]["r2"]["value"]
+    if kind == "classes": assert crossed["test"]["accuracy"]["value"] > crossed["baseline"]["accuracy"]["value"]
+
+
+def test_folds_start_from_the_seed(evidence):
+    data, settings = data_of("classes", evidence), load_settings("smoke", n_folds=2, **FAST)
+    assert cross_validated("cvfc", data, settings) == cross_validated("cvfc", data, settings)
+
+
+def test_published_figures_belong_to_their_settings():
+    transfer = MODELS["transfer"]
+    assert transfer.figure(load_settings("thesis")) == 0.572 and transfer.figure(load_settings("thesis", genre="")) == 0.393
+    assert transfer.figure(load_settings("thesis", weights="random")) is None
+    assert transfer.titled(load_settings("thesis", weights="random")) == "VGG16+TL (random weights)"
+    assert MODELS["shallnet"].figure(load_settings("quick", target="positive")) == 0.833
