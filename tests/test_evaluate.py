@@ -1,13 +1,15 @@
-"Every measure against a value computed by hand, folds that keep copies together, and a test of difference that keeps its promise."
+"Every measure against a value computed by hand, folds that keep copies together, a test that keeps its promise."
 import numpy as np
 import pandas as pd
 import pytest
 
-from emoart.data.clean import soft_labels
-from emoart.evaluate.scores import (calibration, calibration_error, compare, corrected_t_test, cross_validate, evaluate, fold_scores, majority_baseline,
-                             one_hot, paired_bootstrap, score, soft_score)
 from emoart.core.files import InputError
-from emoart.data.splits import repeated_folds
+from emoart.data.emotions import GROUP_NAMES
+from emoart.data.splits import merged_strata, repeated_folds
+from emoart.evaluate.scores import (
+    KINDS, calibration, calibration_error, class_score, compare, constant_baseline, corrected_t_test, cross_validate,
+    distribution_score, evaluate, fold_scores, is_soft, majority_baseline, one_hot, paired_bootstrap, score, soft_score,
+    value_score)
 
 # six paintings, three classes: 0 0 0 1 1 2, predicted 0 0 1 1 2 2
 Y = np.array([0, 0, 0, 1, 1, 2])
@@ -16,7 +18,7 @@ BY_HAND = {
     "accuracy": 4 / 6,
     "balanced_accuracy": (2 / 3 + 1 / 2 + 1) / 3,
     "macro_f1": (4 / 5 + 2 / 4 + 2 / 3) / 3, # 2 right / (true + said): 4/(3+2), 2/(2+2), 2/(1+2)
-    # class 0: .8 .6 .3 against .2 .1 .1, 9 of 9; class 1: .7 .3 against .1 .3 .5 .2, 4 + 2.5 of 8; class 2: .7 against the rest, 5 of 5
+    # class 0: .8 .6 .3 against .2 .1 .1, 9 of 9; class 1: .7 .3 against .1 .3 .5 .2, 4 + 2.5 of 8; class 2: 5 of 5
     "auc": (1 + 6.5 / 8 + 1) / 3,
 }
 
@@ -27,7 +29,7 @@ def test_scores_by_hand(metric):
 
 
 @pytest.mark.parametrize("y, p, expected", [
-    ([0, 0], [[.9, .1], [.8, .2]], dict(accuracy=1, balanced_accuracy=1, macro_f1=1, auc=.5)), # one class: nothing to rank
+    ([0, 0], [[.9, .1], [.8, .2]], dict(accuracy=1, balanced_accuracy=1, macro_f1=1, auc=.5)), # one class
     ([0, 1], [[.5, .5], [.5, .5]], dict(accuracy=.5, balanced_accuracy=.5, macro_f1=1 / 3, auc=.5)), # ties count half
     ([1, 0], [[.9, .1], [.1, .9]], dict(accuracy=0, balanced_accuracy=0, macro_f1=0, auc=0)),
 ])
@@ -64,7 +66,8 @@ def test_calibration_by_hand():
     "Bins (.5, .6] with two, both right, and (.8, .9] with three, one right: (2 |1 - .6| + 3 |1/3 - .9|) / 5."
     sure = np.array([.6, .6, .9, .9, .9])
     table = calibration(np.array([0, 0, 0, 1, 1]), np.stack([sure, 1 - sure], 1))
-    assert table.n.tolist() == [2, 3] and table.accuracy.tolist() == pytest.approx([1, 1 / 3]) and table.low.tolist() == pytest.approx([.5, .8])
+    assert table.n.tolist() == [2, 3] and table.low.tolist() == pytest.approx([.5, .8])
+    assert table.accuracy.tolist() == pytest.approx([1, 1 / 3])
     assert calibration_error(table) == pytest.approx((2 * .4 + 3 * (.9 - 1 / 3)) / 5)
     repeats = np.stack([np.stack([sure, 1 - sure], 1)] * 3)
     assert calibration_error(calibration(np.array([0, 0, 0, 1, 1]), repeats)) == pytest.approx(calibration_error(table))
@@ -85,10 +88,11 @@ def test_corrected_t_test_by_hand(differences, ratio, t, p):
 def test_intervals_cover():
     "The 95 % interval of a model that is right 60 times in 100 holds 0.6 in about 95 of 100 draws of 80 paintings."
     random, covered = np.random.default_rng(0), []
+    def accuracy(y, p, folds): return dict(accuracy=float((y == p.argmax(1)).mean())) # a tenth of the time of all four
     for trial in range(200):
         y = random.integers(0, 2, 80)
         right = random.random(80) < .6
-        a = evaluate(y, np.eye(2)[np.where(right, y, 1 - y)], 200, trial)["accuracy"]
+        a = evaluate(y, np.eye(2)[np.where(right, y, 1 - y)], 200, trial, measure=accuracy)["accuracy"]
         covered.append(a["low"] <= .6 <= a["high"])
     assert .88 <= np.mean(covered) <= .99
 
@@ -122,13 +126,20 @@ def test_folds_are_stratified_grouped_and_seeded():
 
 
 @pytest.mark.parametrize("y, pictures, sentence", [
-    ([3] * 10, range(10), "all 10 paintings are of one emotion group (positive)"),
-    ([0] * 4 + [3] * 6, range(10), "the group negative has 4 different paintings, fewer than the 5 folds"),
-    ([0] * 5 + [3] * 6, [0] * 5 + [*range(1, 7)], "the group negative has 1 different painting, fewer than the 5 folds"),
+    ([3] * 10, range(10), "all 10 paintings are of one class (positive)"),
+    ([0] * 4 + [3] * 6, range(10), "negative has 4 different paintings, fewer than the 5 folds"),
+    ([0] * 5 + [3] * 6, [0] * 5 + [*range(1, 7)], "negative has 1 different painting, fewer than the 5 folds"),
 ])
 def test_what_cannot_be_divided_is_said_in_one_sentence(y, pictures, sentence):
-    with pytest.raises(InputError) as error: folds_of(y, list(pictures))
+    with pytest.raises(InputError) as error: folds_of(y, list(pictures), names=GROUP_NAMES)
     assert sentence in str(error.value) and "\n" not in str(error.value)
+
+
+def test_strata_that_are_no_classes_are_only_a_help():
+    "A rare word, and one word for all, divide as well."
+    for y in ([0] * 9 + [1], [2] * 10):
+        folds = folds_of(y, range(10), n_repeats=1, classes=False)
+        assert np.bincount(folds[0]).tolist() == [2] * 5
 
 
 def test_no_painting_is_predicted_by_a_model_that_saw_it():
@@ -146,15 +157,21 @@ def test_no_painting_is_predicted_by_a_model_that_saw_it():
 
 def test_a_model_without_an_answer_is_an_error():
     folds = folds_of(np.arange(12) % 2, range(12), n_folds=2, n_repeats=1)
-    with pytest.raises(ValueError, match="no finite probability for 12 paintings"):
+    with pytest.raises(ValueError, match="no finite number for 12 paintings"):
         cross_validate(lambda train, test: np.full((test.sum(), 2), np.nan), folds)
 
 
 def test_repeats_are_averaged_and_compared_fold_by_fold():
     random, y = np.random.default_rng(0), np.arange(60) % 2
     folds = folds_of(y, range(60), n_folds=3, n_repeats=2)
-    good, bad = (cross_validate(lambda train, test: random.dirichlet([1, 1], test.sum()) * (1 - k) + one_hot(y[test], 2) * k, folds) for k in (.6, .1))
-    assert evaluate(y, good, 100, folds=folds)["accuracy"]["value"] == pytest.approx(np.mean([score(y, p)["accuracy"] for p in good]))
+    def guesses(k):
+        "Noise, and the truth k of it."
+        def guess(train, test): return random.dirichlet([1, 1], test.sum()) * (1 - k) + one_hot(y[test], 2) * k
+        return cross_validate(guess, folds)
+
+    good, bad = guesses(.6), guesses(.1)
+    mean = np.mean([score(y, p)["accuracy"] for p in good])
+    assert evaluate(y, good, 100, folds=folds)["accuracy"]["value"] == pytest.approx(mean)
     assert len(fold_scores(y, good, folds)) == 6
     assert compare(y, good, bad, folds)["p"] < .05 and compare(y, good, good, folds)["p"] == 1
     assert compare(y, bad, good, folds)["mean"] == pytest.approx(-compare(y, good, bad, folds)["mean"])
@@ -163,11 +180,107 @@ def test_repeats_are_averaged_and_compared_fold_by_fold():
 def test_majority_baseline_is_at_chance_in_every_fold():
     y = np.repeat([0, 1], [7, 23])
     folds = folds_of(y, range(30), n_folds=5, n_repeats=2)
-    s = evaluate(y, cross_validate(lambda train, test: majority_baseline(y[train], test.sum(), 2), folds), 100, folds=folds)
-    assert s["auc"]["value"] == s["balanced_accuracy"]["value"] == .5 and s["accuracy"]["value"] == pytest.approx(23 / 30)
+    constant = cross_validate(lambda train, test: majority_baseline(y[train], test.sum(), 2), folds)
+    s = evaluate(y, constant, 100, folds=folds)
+    assert s["auc"]["value"] == s["balanced_accuracy"]["value"] == .5
+    assert s["accuracy"]["value"] == pytest.approx(23 / 30)
 
 
-def test_soft_labels_of_words_and_of_groups():
-    table = pd.DataFrame(dict(group=[0, 3, -1], share_negative=["0.5", "", ""], share_joy=["0.1", "0", ""], share_love=["0.4", "0", ""]))
-    assert np.nan_to_num(soft_labels(table), nan=9).tolist() == [[0.5, 0, 0, 0.5], [0, 0, 0, 1], [9, 9, 9, 9]]
-    assert soft_labels(table[["group"]]) is None
+@pytest.mark.parametrize("y, p, expected", [
+    # kl: .5 ln(.5/.6) + .5 ln(.5/.3); the two words lead together, so either may be named
+    ([[.5, .5, 0]], [[.6, .3, .1]], dict(
+        kl=.5 * np.log(.5 / .6) + .5 * np.log(.5 / .3), chebyshev=.2, mse=(.01 + .04 + .01) / 3, top_word=1,
+        cosine=.45 / np.sqrt(.5 * (.36 + .09 + .01)))),
+    ([[.5, .5, 0]], [[.3, .1, .6]], dict(
+        kl=.5 * np.log(.5 / .3) + .5 * np.log(.5 / .1), chebyshev=.6, mse=(.04 + .16 + .36) / 3, top_word=0,
+        cosine=.2 / np.sqrt(.5 * (.09 + .01 + .36)))),
+    ([[1., 0, 0]], [[1., 0, 0]], dict(kl=0, chebyshev=0, mse=0, cosine=1, top_word=1)),
+    ([[1., 0, 0]], [[0, 1., 0]], dict(kl=-np.log(1e-7), chebyshev=1, mse=2 / 3, cosine=0, top_word=0)),
+    ([[1., 0], [0, 1.]], [[1., 0], [1., 0]], dict(kl=-np.log(1e-7) / 2, chebyshev=.5, mse=.5, cosine=.5, top_word=.5)),
+])
+def test_measures_of_distributions_by_hand(y, p, expected):
+    assert distribution_score(np.array(y), np.array(p)) == pytest.approx(expected)
+
+
+def test_what_is_no_distribution_is_refused():
+    with pytest.raises(ValueError, match="shares must be 0 or more"): distribution_score(np.ones((1, 2)), np.eye(2)[:1])
+    with pytest.raises(ValueError, match="probabilities must be 0 or more"):
+        distribution_score(np.eye(2)[:1], np.array([[1.5, -.5]]))
+
+
+COLUMN = np.array([1., 2, 3, 6]) # mean 3, squares about it 4 + 1 + 0 + 9 = 14
+
+
+@pytest.mark.parametrize("y, p, expected", [
+    (COLUMN, COLUMN, dict(pearson=1, r2=1, rmse=0, mae=0)),
+    (COLUMN, COLUMN + 2, dict(pearson=1, r2=1 - 16 / 14, rmse=2, mae=2)),
+    (COLUMN, -COLUMN, dict(pearson=-1, r2=1 - (4 + 16 + 36 + 144) / 14, rmse=np.sqrt(50), mae=6)),
+    (COLUMN, [3] * 4, dict(pearson=0, r2=0, rmse=np.sqrt(14 / 4), mae=1.5)), # the mean
+    (COLUMN, [1, 2, 3, 4], dict(pearson=8 / np.sqrt(14 * 5), r2=1 - 4 / 14, rmse=1, mae=.5)),
+    ([5] * 4, [4, 5, 6, 5], dict(pearson=0, r2=1 - 2, rmse=np.sqrt(.5), mae=.5)), # a column that does not vary
+    ([5] * 4, [5] * 4, dict(pearson=0, r2=1, rmse=0, mae=0)),
+    ([5], [4], dict(pearson=0, r2=0, rmse=1, mae=1)), # one painting
+])
+def test_measures_of_values_by_hand(y, p, expected):
+    y, p = (np.array(column, float)[:, None] for column in (y, p))
+    assert value_score(y, p) == pytest.approx(expected)
+
+
+def test_measures_of_values_are_means_over_the_columns():
+    y, p = np.stack([COLUMN, [5] * 4], 1), np.stack([COLUMN, [7] * 4], 1)
+    assert value_score(y, p)["pearson"] == .5 and value_score(y, p)["rmse"] == value_score(y, p)["mae"] == 1
+
+
+def test_correlation_compares_within_a_fold_only():
+    "Each fold is ranked perfectly, by a model with a mean of its own; pooled, the second would spoil the order."
+    y, p = np.array([[1.], [3], [2], [4]]), np.array([[1.], [3], [-8], [-6]])
+    folds = np.array([0, 0, 1, 1])
+    assert value_score(y, p, folds)["pearson"] == pytest.approx(1) and value_score(y, p)["pearson"] < 0
+    constants = np.array([[1.], [1], [9], [9]]) # which follow the folds, but nothing in them
+    assert value_score(y, constants, folds)["pearson"] == 0 < value_score(y, constants)["pearson"]
+
+
+def test_strata_of_classes_are_the_classes():
+    assert KINDS["classes"].strata(np.array([[.6, .4], [.1, .9]])).tolist() == [0, 1]
+
+
+def test_strata_of_distributions_are_the_leading_words_rare_ones_together():
+    words = np.repeat([0, 1, 2, 3], [40, 30, 12, 9])
+    strata = KINDS["distribution"].strata(one_hot(words, 5) * .8 + .04)
+    assert pd.crosstab(words, strata).to_numpy().tolist() == [[40, 0, 0], [0, 30, 0], [0, 0, 12], [0, 0, 9]]
+    assert np.bincount(merged_strata(np.repeat([4, 7], [30, 3]))).tolist() == [33], "too few even together"
+    assert merged_strata(np.array([3])).tolist() == [0]
+
+
+@pytest.mark.parametrize("y, expected", [
+    ([[1, 1], [1, 9], [9, 1], [9, 9]], [0, 2, 1, 3]),
+    ([[1, 1, 5], [1, 9, 0], [9, 1, 0], [9, 9, 5]], [0, 2, 1, 3]), # the third column does not divide
+    ([[1], [2], [3], [4]], [0, 0, 1, 1]), ([[5], [5]], [0, 0]), ([[5, 5]], [0])])
+def test_strata_of_values_are_quarters_of_their_plane(y, expected):
+    assert KINDS["values"].strata(np.array(y, float)).tolist() == expected
+
+
+def test_the_constant_baseline_of_every_kind():
+    random = np.random.default_rng(0)
+    shares, values = random.dirichlet(np.ones(3), 200), random.normal([4, 50], [1, 10], (200, 2))
+    folds = folds_of(np.zeros(200, int), range(200), n_folds=4, n_repeats=2, classes=False)
+    for kind, y in (("classes", one_hot(shares.argmax(1), 3)), ("distribution", shares), ("values", values)):
+        assert constant_baseline(y, 3) == pytest.approx(np.tile(y.mean(0), (3, 1)))
+        constant = cross_validate(lambda train, test: constant_baseline(y[train], test.sum()), folds)
+        measured = evaluate(y, constant, 100, folds=folds, measure=KINDS[kind].measure)
+        if kind == "classes": assert measured["auc"] == dict(value=.5, low=.5, high=.5)
+        if kind == "values": assert measured["pearson"] == dict(value=0, low=0, high=0)
+        if kind == "values": assert -.05 < measured["r2"]["value"] <= 0
+
+
+def test_every_kind_has_a_first_measure_that_it_gives():
+    y = np.array([[.7, .3], [.2, .8], [.4, .6]])
+    for kind in KINDS.values():
+        perfect, constant = (kind.measure(y, p, None)[kind.metric] for p in (y, constant_baseline(y, 3)))
+        assert perfect > constant if kind.higher else perfect < constant
+
+
+def test_classes_are_scored_by_the_largest_share():
+    shares = np.array([[.6, .4], [.1, .9]])
+    assert class_score(shares, np.eye(2)) == score(np.array([0, 1]), np.eye(2))
+    assert is_soft(shares) and not is_soft(np.eye(2)) and not is_soft(np.eye(2)[:0])

@@ -1,4 +1,4 @@
-"The generators: costs against their formulas, runs that are killed, pictures that cannot be used, and the price of a step."
+"The generators: costs against their formulas, runs that are killed, pictures that cannot be used, the price of a step."
 import json
 import multiprocessing
 import random

@@ -1,4 +1,4 @@
-"Papermill runs every notebook; the experiments at smoke scale with several parameters, and what they record is checked."
+"Papermill runs every notebook; the experiments at smoke scale with several parameters, and what they record."
 import json
 
 import numpy as np

@@ -8,22 +8,40 @@ from emoart.data.splits import split
 
 
 def test_equal_pictures_stay_on_one_side_of_the_split():
-    paintings = pd.DataFrame({"group": np.tile([0, 1, 2, 3], 60), "picture": np.repeat(np.arange(80), 3).astype(str), "split": ""})
+    groups, pictures = np.tile([0, 1, 2, 3], 60), np.repeat(np.arange(80), 3).astype(str)
+    paintings = pd.DataFrame({"group": groups, "picture": pictures, "split": ""})
     for seed in range(5):
         held_out = split(paintings, paintings.group, 0.25, seed)
         assert abs(held_out.mean() - 0.25) < 0.04 and (paintings.group[held_out].value_counts() > 5).all()
         assert not set(paintings.picture[held_out]) & set(paintings.picture[~held_out])
         assert (held_out == split(paintings, paintings.group, 0.25, seed)).all()
-    with pytest.raises(InputError, match="too few to split"): split(paintings.head(3), paintings.group.head(3), 0.25, 0)
+    few = paintings.head(3)
+    with pytest.raises(InputError, match="3 paintings are too few to split"): split(few, few.group, 0.25, 0)
 
 
 @pytest.mark.parametrize("share", [0.1, 0.3, 0.4])
 def test_the_test_share_is_what_was_asked_for(share):
-    paintings = pd.DataFrame({"group": [*np.tile([0, 1, 3], 60), 2], "picture": np.arange(181).astype(str), "split": ""})
+    groups = [*np.tile([0, 1, 3], 60), 2]
+    paintings = pd.DataFrame({"group": groups, "picture": np.arange(181).astype(str), "split": ""})
     held_out = split(paintings, paintings.group, share, 0)
     assert held_out.sum() == round(180 * share) and not held_out[-1], "a group with one picture is for training"
 
 
+def given(groups, parts):
+    "Six paintings of which the last shows the picture of the first, with the split of their source."
+    return pd.DataFrame({"group": groups, "picture": list("abcdea"), "split": parts})
+
+
 def test_the_sources_own_split_is_used_but_never_across_a_picture():
-    paintings = pd.DataFrame({"group": [0, 1, 0, 1, 0, 1], "picture": list("abcdea"), "split": ["train", "train", "test", "test", "validation", "test"]})
-    assert split(paintings, paintings.group, 0.5, 0).tolist() == [False, False, True, True, False, False], "the last shows a picture that is trained on"
+    paintings = given([0, 1, 0, 1, 0, 1], ["train", "train", "test", "test", "validation", "test"])
+    held_out = split(paintings, paintings.group, 0.5, 0)
+    assert held_out.tolist() == [False, False, True, True, False, False], "the last shows a picture that is trained on"
+
+
+def test_a_side_with_one_class_is_refused_where_strata_are_classes_only():
+    paintings = given([0, 1, 0, 0, 1, 1], ["train", "train", "test", "test", "train", "train"])
+    with pytest.raises(InputError, match="the test part of 6 paintings has only one class"):
+        split(paintings, paintings.group, 0.5, 0)
+    assert split(paintings, paintings.group, 0.5, 0, classes=False).sum() == 2
+    alike = paintings.assign(group=0, split="")
+    assert split(alike, alike.group, 0.4, 0, classes=False).sum() == 2
