@@ -60,10 +60,10 @@ def constant_output(
     loss = np.average([batch.mean() for batch in batches], weights=[len(batch) for batch in batches])
     return loss, (labels == 1).mean()
 
-# %% ../../nbs/8_findings/82_audit.ipynb #2a5e5714
-def printed_output(**options):
+# %% ../../nbs/8_findings/82_audit.ipynb #e691227d
+def printed_output():
     "The last layer as Annex D prints it: a softmax over one unit."
-    return [keras.layers.Dense(1, activation="softmax", name="SM", **options)]
+    return [keras.layers.Dense(1, activation="softmax", name="SM")]
 
 @cache
 def annex_d_network() -> keras.Model: # (n, 224, 224, 3) -> (n, 1), random weights
