@@ -165,7 +165,7 @@ def mark_persons(
     paintings = read_paintings(folder, labelled=False)
     confidence = person_confidence(paintings.image)
     person = person_tag(paintings) | (confidence >= PERSON_AT)
-    paintings = paintings.drop(columns="image")
+    paintings = paintings.drop(columns=["image", "group"])
     paintings = paintings.assign(person_confidence=confidence.round(4), person=np.where(person, "yes", "no"))
     with replacing(Path(folder) / "paintings.csv") as temporary: paintings.to_csv(temporary, index=False)
     return int(person.sum())
