@@ -272,7 +272,7 @@ def test_killed_at_any_moment_and_resumed_it_ends_with_the_same_table(trial, tmp
         if blow == signal.SIGINT: assert "interrupted" in said and "Traceback" not in said
         assert nothing_is_left(trial.parent), "a run outlived its sweep"
         for run in (tmp_path / "b" / "calm" / "runs").iterdir():
-            assert read_run(run).get("status", "running") in ("running", "finished")
+            assert read_run(run).get("status", "running") in ("running", "died", "finished")
     resumed = run_emoart("sweep", "--resume", "calm", "--sweeps", tmp_path / "b", "--jobs", 2)
     assert resumed.returncode == 0, resumed.stderr
     calm, stormy = tmp_path / "a" / "calm", tmp_path / "b" / "calm"
