@@ -25,7 +25,8 @@ from hypothesis import strategies as st
 from museum import museum, picture
 
 from emoart.core.files import InputError
-from emoart.data.clean import clean, count_values, fetch_wikiart_emotions, genre_line, is_labelled, read_paintings, tidy
+from emoart.data.clean import (
+    clean, count_values, fetch_wikiart_emotions, genre_line, is_labelled, paintings_digest, read_paintings, tidy)
 from emoart.data.images import load_image
 from emoart.data.tables import HEADINGS, READERS, Reader, find_reader, read_sheet
 from emoart.data.targets import find_target, group_mentions, read_groups
@@ -145,7 +146,8 @@ def test_a_picture_replaced_beside_the_sheet_is_read_again(tmp_path):
     digests = set()
     for content in (GOOD, picture("L")):
         (tmp_path / "a.jpg").write_bytes(content)
-        digests.add(clean(tmp_path / "art.csv", tmp_path / "out")["data_digest"])
+        clean(tmp_path / "art.csv", tmp_path / "out")
+        digests.add(paintings_digest(tmp_path / "out"))
     kept = read_paintings(tmp_path / "out")
     assert len(digests) == 2 and Path(kept.image[0]).read_bytes() == content and kept.title[0] == "1984"
 
@@ -531,7 +533,10 @@ def test_advice_only_where_it_helps(table, genre, target, said, tmp_path):
 def test_whatever_a_result_depends_on_is_in_the_digest(old, new, tmp_path):
     heading = "File,Genre,Emotion,Valence,Split,Theme,share_joy,Tags,Artist"
     table = f"{heading}\n0.jpg,portrait,Joy,1,test,Acorn,,hat,Ann\n1.jpg,,,,,,0.5,,\n"
-    digests = [cleaned(tmp_path, content)[0]["data_digest"] for content in (table, table.replace(old, new), table)]
+    digests = []
+    for content in (table, table.replace(old, new), table):
+        cleaned(tmp_path, content)
+        digests.append(paintings_digest(tmp_path / "out"))
     assert digests[0] != digests[1] and digests[0] == digests[2]
 
 

@@ -9,7 +9,7 @@ import pytest
 from conftest import SHARED, assert_one_sentence, run_emoart
 from PIL import Image
 
-from emoart.data.clean import read_paintings
+from emoart.data.clean import paintings_digest, read_paintings
 from emoart.data.emotions import GROUP_NAMES
 from emoart.models.predict import CHAPTERS, load_model, predict
 
@@ -33,7 +33,7 @@ def test_training_leaves_a_model_and_its_card(trained, smoke_gallery):
     assert card["model"] == model and card["names"] == list(GROUP_NAMES) and card["metrics"]["test"] == metrics["test"]
     assert (card["target"], card["kind"]) == ("groups", "classes")
     assert card["metrics"]["baseline"] == metrics["baseline"]
-    assert card["data"]["digest"] == json.loads((smoke_gallery / "summary.json").read_text())["data_digest"]
+    assert card["data"]["digest"] == paintings_digest(smoke_gallery)
     assert card["settings"]["seed"] == 0 and card["versions"]["keras"].startswith("3.")
     value = f"{metrics['test']['balanced_accuracy']['value']:.3f}"
     assert value in done.stdout and value in (folder / "README.md").read_text() and "baseline" in done.stdout

@@ -19,6 +19,7 @@ from conftest import CHROMIUM, EMOART, assert_one_sentence, browse, run_emoart
 from joblib import cpu_count
 
 from emoart.core.files import InputError, chapters, find_notebook, modules
+from emoart.data.clean import paintings_digest
 from emoart.run import experiments
 from emoart.run.experiments import identity, imported_modules, parameters_of, read_cells, read_run
 from emoart.run.sweeps import KEPT, checked_points, grid_points, read_results, read_sweep, run_name, sweep
@@ -347,7 +348,7 @@ def test_a_real_experiment_at_two_points(smoke_gallery, tmp_path):
         metrics, story = json.loads((run / "metrics.json").read_text()), read_run(run)
         accuracy = metrics["test"]["accuracy"]
         assert (row.test_accuracy, row.test_accuracy_low) == (accuracy["value"], accuracy["low"])
-        assert story["data_digest"] == json.loads((smoke_gallery / "summary.json").read_text())["data_digest"]
+        assert story["data_digest"] == paintings_digest(smoke_gallery)
         assert story["settings"]["cvfc_epochs"] == row.epochs and story["settings"]["seed"] == 3
         files = {"notebook.ipynb", "run.json", "metrics.json", "log.txt", "kernel.log", "history.jsonl"}
         assert {path.name for path in run.iterdir()} >= files

@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['ROOT', 'NOTEBOOKS', 'PACKAGE', 'PARTIAL', 'InputError', 'NotRun', 'chapters', 'modules', 'chapter_name',
-           'find_notebook', 'replacing', 'write_json', 'writable_folder']
+           'find_notebook', 'file_digest', 'replacing', 'write_json', 'writable_folder']
 
-# %% ../../nbs/0_core/01_files.ipynb #2ae7d655
+# %% ../../nbs/0_core/01_files.ipynb #774b541f
 import difflib
+import hashlib
 import json
 import os
 import tempfile
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 
 import emoart
@@ -62,6 +64,18 @@ def find_notebook(
     with_parameters = [chapter_name(path) for path in chapters() if '"parameters"' in path.read_text(encoding="utf-8")]
     near = "".join(f"did you mean {like}? " for like in difflib.get_close_matches(str(name), own, n=1))
     raise InputError(f"there is no notebook {name}; {near}give a path, or one of {', '.join(with_parameters)}")
+
+# %% ../../nbs/0_core/01_files.ipynb #d4881cb5
+@lru_cache(maxsize=100_000)
+def _digest_as_of(path, *_):
+    with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
+
+def file_digest(
+    path: Path, # file to read
+) -> str: # SHA-256 of its bytes, hexadecimal
+    "What a file says, in 64 digits."
+    stat = os.stat(path)
+    return _digest_as_of(os.fspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
 # %% ../../nbs/0_core/01_files.ipynb #d2c05066
 PARTIAL = ".partial-" # begins the name of a file that is being written

@@ -6,7 +6,7 @@
 __all__ = ['LENGTHS', 'files_of', 'results_folder', 'make_gan', 'settings_of', 'run_gan', 'plot_training', 'plot_neighbours',
            'plot_means', 'interpolate', 'code_arithmetic', 'train_generator']
 
-# %% ../../nbs/6_generate/63_experiment.ipynb #1f5f7b44
+# %% ../../nbs/6_generate/63_experiment.ipynb #78f494b4
 import json
 import shutil
 from collections.abc import Callable
@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.backend import seed_everything
-from ..core.files import InputError, find_notebook, replacing, writable_folder, write_json
+from ..core.files import PACKAGE, InputError, file_digest, find_notebook, replacing, writable_folder, write_json
 from ..core.settings import Settings, load_settings
 from ..data.clean import cleaned_gallery, read_paintings
 from ..data.images import picture_files
@@ -66,7 +66,7 @@ def make_gan(
         return GAN(first, second, own.loss, own.learning_rate, own.d_learning_rate, own.beta_1, own.smoothing,
                    own.d_steps, own.g_steps, augmented=bool(shared.augmented), seed=settings.seed)
 
-# %% ../../nbs/6_generate/63_experiment.ipynb #c5532858
+# %% ../../nbs/6_generate/63_experiment.ipynb #617845e1
 LENGTHS = ("epochs", "every", "n_measured") # say how long and how often, and not what
 
 def settings_of(
@@ -77,7 +77,8 @@ def settings_of(
     sections = {"gan": asdict(settings.gan), name: asdict(getattr(settings, name))}
     own = {f"{section}_{key}": value for section, values in sections.items() for key, value in values.items()
            if key not in LENGTHS}
-    return dict(model=name, seed=settings.seed, resize=settings.resize, **own)
+    source = [file_digest(PACKAGE / "generate" / f"{module}.py") for module in ("gan", "training", name)]
+    return dict(model=name, seed=settings.seed, resize=settings.resize, source=source, **own)
 
 # %% ../../nbs/6_generate/63_experiment.ipynb #a1cc2b78
 def _pictures(files, size, out, settings):

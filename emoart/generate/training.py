@@ -6,7 +6,7 @@
 __all__ = ['N_FIXED', 'CHECKPOINT', 'read_pictures', 'iterations_per_epoch', 'batches', 'random_codes', 'sample_images',
            'image_grid', 'Diverged', 'RunRecorder', 'animate', 'read_training', 'train_gan', 'load_generator', 'sample']
 
-# %% ../../nbs/6_generate/61_training.ipynb #4b1b6efc
+# %% ../../nbs/6_generate/61_training.ipynb #e982f163
 import hashlib
 import json
 import tempfile
@@ -18,11 +18,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..core.backend import keras, tf
-from ..core.files import InputError, replacing, writable_folder, write_json
+from ..core.files import InputError, file_digest, replacing, writable_folder, write_json
 from ..data.images import check_image, load_image
 from .gan import GAN, METERS
 
-# %% ../../nbs/6_generate/61_training.ipynb #94673154
+# %% ../../nbs/6_generate/61_training.ipynb #8e9c6cff
 def _reason(path):
     "Why a picture file cannot be used; empty where it can."
     try: check_image(Path(path).read_bytes())
@@ -42,6 +42,13 @@ def _decode(files, size, resize, file):
         for i, picture in enumerate(usable): array[i] = load_image(picture, size, resize)
         array.flush()
 
+def _decoded(file):
+    "The array and the table that `_decode` wrote. Raises `ValueError` where they do not belong together."
+    pictures = np.load(file, mmap_mode="r")
+    table = pd.read_csv(file.with_suffix(".csv"), keep_default_na=False)
+    if (table.reason == "").sum() != len(pictures): raise ValueError("the table is of another array")
+    return pictures, table
+
 def read_pictures(
     files: list, # n picture files
     size: int, # height and width, pixels
@@ -49,12 +56,12 @@ def read_pictures(
     resize: str = "stretch", # see `load_image`
 ) -> tuple: # (m, size, size, 3) uint8 on the disk, and a table of all files: file, reason; empty for the m in use
     "Pictures as one array, made when first asked for. Raises `InputError` where none can be read."
-    stats = [(str(path), Path(path).stat()) for path in files]
-    facts = [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+    facts = [(Path(path).name, file_digest(path)) for path in files]
     name = hashlib.sha256(repr((facts, size, resize)).encode()).hexdigest()[:16]
     file = writable_folder(Path(cache) / "pictures") / f"{name}.npy"
-    if not file.exists(): _decode(files, size, resize, file)
-    return np.load(file, mmap_mode="r"), pd.read_csv(file.with_suffix(".csv"), keep_default_na=False)
+    try: return _decoded(file)
+    except (OSError, EOFError, ValueError, AttributeError): _decode(files, size, resize, file) # not there, or damaged
+    return _decoded(file)
 
 # %% ../../nbs/6_generate/61_training.ipynb #b9031bcf
 def iterations_per_epoch(
@@ -164,13 +171,13 @@ class RunRecorder(keras.callbacks.Callback):
         self.kept = epoch
         return self.measure(generator)
 
-# %% ../../nbs/6_generate/61_training.ipynb #85c44677
+# %% ../../nbs/6_generate/61_training.ipynb #f4167e88
 def _check_same(folder, about):
     "Write down what a run is about. Raises `InputError` where the folder holds another one."
     try: before = json.loads((folder / "gan.json").read_text())
-    except (OSError, ValueError): before = about
+    except (OSError, ValueError): before = {} if (folder / CHECKPOINT).exists() else about
     if other := [name for name in about if before.get(name) != about[name]]:
-        raise InputError(f"{folder} holds a run with another {', '.join(other)}; "
+        raise InputError(f"{folder} holds a run that differs in {', '.join(other)}; "
                          "choose another folder, or remove that one")
     write_json(folder / "gan.json", about)
 
@@ -211,7 +218,7 @@ def read_training(
     "How a training went."
     return pd.read_json(Path(folder) / "history.jsonl", lines=True)
 
-# %% ../../nbs/6_generate/61_training.ipynb #5a9f3466
+# %% ../../nbs/6_generate/61_training.ipynb #a2a5bc0d
 def train_gan(
     gan: GAN, # as it was made
     pictures: np.ndarray, # (n, size, size, 3) uint8
@@ -228,7 +235,8 @@ def train_gan(
     no longer numbers."""
     folder, per_iteration = writable_folder(folder), batch_size * gan.d_steps
     count = iterations_per_epoch(pictures, per_iteration)
-    _check_same(folder, dict(about, pictures=len(pictures), batch_size=batch_size))
+    content = hashlib.sha256(np.ascontiguousarray(pictures)).hexdigest()
+    _check_same(folder, dict(about, pictures=content, batch_size=batch_size))
     _load_checkpoint(gan, folder)
     begun = int(gan.iteration) // count
     _forget_after(folder, begun)

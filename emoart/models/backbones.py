@@ -7,7 +7,7 @@ __all__ = ['STAGES', 'LITE0', 'CUTS', 'BATCH', 'efficientnet_lite0', 'read_pth',
            'cut_of', 'extractor', 'has_bfloat16', 'computing_in', 'features', 'extractor_for', 'backbone_evidence',
            'last_layer_evidence']
 
-# %% ../../nbs/3_models/32_backbones.ipynb #1f6d2422
+# %% ../../nbs/3_models/32_backbones.ipynb #81da1675
 import difflib
 import hashlib
 import importlib
@@ -29,7 +29,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..core.backend import keras, tf
-from ..core.files import PACKAGE, ROOT, InputError, NotRun, replacing, writable_folder
+from ..core.files import PACKAGE, ROOT, InputError, NotRun, file_digest, replacing, writable_folder
 from ..core.settings import Settings
 from ..data.images import load_images
 from ..data.targets import find_target
@@ -326,7 +326,7 @@ def computing_in(
     try: yield
     finally: keras.config.set_dtype_policy(before)
 
-# %% ../../nbs/3_models/32_backbones.ipynb #f7f44053
+# %% ../../nbs/3_models/32_backbones.ipynb #75ef0a67
 BATCH = 8
 
 @lru_cache(maxsize=2)
@@ -342,8 +342,13 @@ def _forward(backbone, size, weights, spatial, last, dtype):
 
 def _digest(image):
     "SHA-256 of a file's bytes or of an array's."
-    content = image.tobytes() if isinstance(image, np.ndarray) else Path(image).read_bytes()
-    return hashlib.sha256(content).hexdigest()
+    if not isinstance(image, np.ndarray): return file_digest(image)
+    return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
+
+def _stored(file):
+    "What an earlier run stored, or None where it did not, or the file was damaged since."
+    try: return np.load(file)
+    except (OSError, ValueError, EOFError): return None
 
 def _filled(x):
     "A batch, filled up with its last picture."
@@ -364,14 +369,16 @@ def features(
     forward, digest = _forward(backbone, size, str(weights), spatial, last, dtype)
     shelf = writable_folder(Path(cache) / "features" / f"{_plain(backbone)}-{size}-{resize}-{digest}")
     files = [shelf / f"{_digest(image)}.npy" for image in images]
-    missing = [(file, image) for file, image in dict(zip(files, images)).items() if not file.exists()]
+    known = {file: _stored(file) for file in dict.fromkeys(files)}
+    missing = [(file, image) for file, image in dict(zip(files, images)).items() if known[file] is None]
     for start in tqdm(range(0, len(missing), BATCH), desc=backbone, unit="batch", leave=False, disable=None):
         batch = missing[start:start + BATCH]
         pictures = [image for _, image in batch]
         x = np.stack(pictures) if isinstance(images, np.ndarray) else load_images(pictures, size, resize)
         for (file, _), row in zip(batch, forward(_filled(x)).numpy()):
+            known[file] = row
             with replacing(file) as temporary: np.save(temporary, row)
-    return np.stack([np.load(file) for file in files])
+    return np.stack([known[file] for file in files])
 
 # %% ../../nbs/3_models/32_backbones.ipynb #fd5bf57c
 def _wants_last(settings): return find_target(settings.target).kind == "values"

@@ -8,7 +8,7 @@ __all__ = ['TEXTURES', 'N_COLOURS', 'MAX_DISTANCE', 'FEATURES', 'LOGISTIC', 'BOO
            'extract_palette', 'palette_distance', 'palette_distances', 'hand_made_features', 'check_features',
            'hand_made_of_pictures', 'hand_made_evidence', 'cvfc', 'fit']
 
-# %% ../../nbs/3_models/34_cvfc.ipynb #093145e7
+# %% ../../nbs/3_models/34_cvfc.ipynb #81caac47
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +37,9 @@ from ..evaluate.models import Fitted
 from ..evaluate.outputs import FOUR_GROUPS, output_layers, watched
 from ..evaluate.scores import Kind
 from .transfer import plain
+
+# A picture may have fewer than five colours. (`catch_warnings` is no help: the pictures are measured in threads.)
+warnings.filterwarnings("ignore", "Number of distinct clusters", ConvergenceWarning)
 
 # %% ../../nbs/3_models/34_cvfc.ipynb #8c29b836
 def brightness(
@@ -132,7 +135,7 @@ def texture_similarity(
             similarity[i] += ssim.sum()
     return similarity / (3 * (size - _WINDOW + 1)**2)
 
-# %% ../../nbs/3_models/34_cvfc.ipynb #014fdca1
+# %% ../../nbs/3_models/34_cvfc.ipynb #4aa40c3a
 N_COLOURS = 5
 MAX_DISTANCE = 100. # of a palette that is not the nearest, in the printed variant
 
@@ -150,9 +153,7 @@ def extract_palette(
     "Five main colours: k-means over about 3,000 evenly spaced pixels (Annex D, `extractTopKColors`)."
     step = max(1, round((image.shape[0] * image.shape[1] / 3136) ** 0.5))
     pixels = rgb2lab(image[::step, ::step]).reshape(-1, 3)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning) # fewer than five different colours
-        centres = KMeans(N_COLOURS, n_init=1, random_state=seed).fit(pixels).cluster_centers_
+    centres = KMeans(N_COLOURS, n_init=1, random_state=seed).fit(pixels).cluster_centers_
     return centres[centres[:, 0].argsort()]
 
 def palette_distance(

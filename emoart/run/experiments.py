@@ -38,7 +38,7 @@ from types import ModuleType
 # %% ../../nbs/7_run/70_experiments.ipynb #454aef31
 sys.modules.setdefault("rfc3987_syntax", None) # else jsonschema works out a grammar for a second that nobody needs here
 
-# %% ../../nbs/7_run/70_experiments.ipynb #aeee2512
+# %% ../../nbs/7_run/70_experiments.ipynb #a991ba5a
 import papermill
 import psutil
 from jupyter_client import AsyncKernelManager
@@ -46,7 +46,8 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets import Unicode
 from traitlets.config import Config
 
-from ..core.files import ROOT, InputError, NotRun, chapter_name, modules, writable_folder, write_json
+from ..core.files import (
+    ROOT, InputError, NotRun, chapter_name, file_digest, modules, writable_folder, write_json)
 from ..core.settings import SETTINGS, Settings, load_settings, setting_name
 
 # %% ../../nbs/7_run/70_experiments.ipynb #6ffefb03
@@ -208,7 +209,7 @@ def settings_of(
     given.pop("", None)
     return load_settings(parameters.get("profile") or manual["profile"].default, **given).flat()
 
-# %% ../../nbs/7_run/70_experiments.ipynb #d77d3881
+# %% ../../nbs/7_run/70_experiments.ipynb #d7561e35
 @lru_cache(maxsize=512)
 def _named(source, package):
     "Absolute names of what a text imports, also inside functions and by a string such as `emoart.models.cvfc:fit`."
@@ -234,38 +235,57 @@ def imported_modules(
         source, package = waiting.pop()
         with suppress(SyntaxError):
             for name in _named(source, package) & (known.keys() - seen.keys()):
-                seen[name] = known[name].read_text(encoding="utf-8")
+                seen[name] = known[name].read_text(encoding="utf-8", errors="replace")
                 waiting.append((seen[name], name.rpartition(".")[0]))
     return dict(sorted(seen.items()))
 
-# %% ../../nbs/7_run/70_experiments.ipynb #00c52c85
+# %% ../../nbs/7_run/70_experiments.ipynb #cb3f48d0
 PLACES = ("out", "cache", "runs") # say where, not what
 
 def data_digest(
     parameters: dict, # name -> value
-) -> str: # as in summary.json, or of names, sizes and times; empty where neither cleaned paintings nor images are named
-    "Digest of the paintings or images that a run reads."
+) -> str: # 64 hexadecimal digits; empty where neither cleaned paintings nor images are named
+    "Digest of the paintings or images that a run reads, byte by byte."
     if parameters.get("images"):
         from emoart.data.images import picture_files
         folder = Path(parameters["images"]).expanduser()
-        stats = [(path, path.stat()) for path in picture_files(folder)]
-        facts = [(str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in stats]
+        facts = [(str(path.relative_to(folder)), file_digest(path)) for path in picture_files(folder)]
         return hashlib.sha256(repr(facts).encode()).hexdigest()
-    summary = Path(parameters.get("paintings") or "nowhere").expanduser() / "summary.json"
-    return json.loads(summary.read_text())["data_digest"] if summary.exists() else ""
+    folder = Path(parameters.get("paintings") or "nowhere").expanduser()
+    if not (folder / "paintings.csv").exists(): return ""
+    from emoart.data.clean import paintings_digest
+    return paintings_digest(folder)
 
+def _modules_beside(folder):
+    "Dotted name -> path, of the modules and packages in a folder."
+    paths = [*folder.glob("*.py"), *folder.glob("*/*.py")]
+    names = [".".join(path.relative_to(folder).with_suffix("").parts).removesuffix(".__init__") for path in paths]
+    return dict(zip(names, paths))
+
+def _file_digests(base, values):
+    "Name -> digest, of those values that name a file, such as weights, or the folder of a trained model."
+    digests = {}
+    for name, value in values.items():
+        with suppress(OSError, RuntimeError, TypeError, ValueError): # no path at all, or one that cannot be
+            path = base / Path(value).expanduser()
+            digests[name] = file_digest(path / "model.keras" if path.is_dir() else path)
+    return digests
+
+# %% ../../nbs/7_run/70_experiments.ipynb #7321d3eb
 def identity(
     notebook: Path, # experiment notebook; its outputs do not count
     parameters: dict, # name -> value; of `paintings` and `images` the content counts, and not the folder they lie in
 ) -> str: # 64 hexadecimal digits
     "SHA-256 of everything that a run's result depends on."
-    data = data_digest(parameters)
+    data, beside = data_digest(parameters), Path(notebook).parent
     places = {*PLACES, "paintings", "images"} if data else {*PLACES}
     values = parameters, settings_of(notebook, parameters)
     what = [{name: value for name, value in content.items() if name not in places} for content in values]
+    files = [_file_digests(beside, content) for content in what]
     cells = [text for text, _ in read_cells(notebook)]
-    digest = hashlib.sha256(json.dumps([what, data], sort_keys=True, default=str).encode())
-    for text in (*cells, *imported_modules(map(_python, cells)).values()): digest.update(text.encode())
+    known = modules() | _modules_beside(beside)
+    digest = hashlib.sha256(json.dumps([what, data, files], sort_keys=True, default=str).encode())
+    for text in (*cells, *imported_modules(map(_python, cells), known).values()): digest.update(text.encode())
     return digest.hexdigest()
 
 # %% ../../nbs/7_run/70_experiments.ipynb #36ad3cf0
