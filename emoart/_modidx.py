@@ -899,8 +899,6 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                               'emoart/models/backbones.py'),
                                          'emoart.models.backbones._features': ( '3_models/backbones.html#_features',
                                                                                 'emoart/models/backbones.py'),
-                                         'emoart.models.backbones._filled': ( '3_models/backbones.html#_filled',
-                                                                              'emoart/models/backbones.py'),
                                          'emoart.models.backbones._find_application': ( '3_models/backbones.html#_find_application',
                                                                                         'emoart/models/backbones.py'),
                                          'emoart.models.backbones._forward': ( '3_models/backbones.html#_forward',
