@@ -154,3 +154,18 @@ def test_every_locked_version_has_a_hash():
     entries = re.split(r"\n(?=[A-Za-z0-9])", (ROOT / "requirements.lock").read_text().strip())
     assert len(entries) > 100
     assert all("==" in entry.split("\n")[0] and "--hash=sha256:" in entry for entry in entries)
+
+
+def test_the_package_carries_what_it_needs(smoke_gallery, tmp_path):
+    "Installed without a checkout: notebooks and settings come along, and what is written goes to the folder of the call."
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    shutil.unpack_archive(next(tmp_path.glob("*.whl")), tmp_path / "site", "zip")
+    here, environment = tmp_path / "here", {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    here.mkdir()
+    command = [BIN / "emoart", "train", "cvfc", "--data", smoke_gallery, "--profile", "smoke", "--out", "model"]
+    done = subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and (here / "model" / "model.keras").exists(), done.stderr
+    command = [sys.executable, "-c", "from emoart.core.settings import *; print(load_settings().runs_folder)"]
+    assert subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True).stdout.strip() == \
+        str(here / "reports" / "runs")

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SECTIONS', 'SETTINGS', 'SETTINGS_FILE', 'PROFILES', 'setting', 'Setting', 'section', 'Common', 'Settings', 'checked', 'load_settings', 'setting_name', 'settings_from', 'ShallNetSettings', 'TransferSettings', 'CVFCSettings', 'FusionSettings', 'LOSS_NAMES', 'GanSettings', 'GeneratorSettings', 'GANDeconvSettings', 'ReportSettings', 'ComparisonSettings']
 
-# %% ../../nbs/0_core/00_settings.ipynb #50f89848
+# %% ../../nbs/0_core/00_settings.ipynb #3bf25952
 import configparser
 import difflib
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from .files import ROOT, InputError
+from .files import ROOT, WORK, InputError
 
 # %% ../../nbs/0_core/00_settings.ipynb #6c3a3355
 def setting(
@@ -58,7 +58,7 @@ def section(
         return cls
     return known
 
-# %% ../../nbs/0_core/00_settings.ipynb #7701c2b5
+# %% ../../nbs/0_core/00_settings.ipynb #95b1078b
 @section("")
 class Common:
     "What more than one chapter asks for."
@@ -100,12 +100,12 @@ class Settings(Common):
     @property
     def cache_folder(self) -> Path:
         "Absolute path of `cache`."
-        return ROOT / Path(self.cache).expanduser()
+        return WORK / Path(self.cache).expanduser()
 
     @property
     def runs_folder(self) -> Path:
         "Absolute path of `runs`."
-        return ROOT / Path(self.runs).expanduser()
+        return WORK / Path(self.runs).expanduser()
 
 # %% ../../nbs/0_core/00_settings.ipynb #98bf0854
 SETTINGS_FILE = ROOT / "settings.ini"

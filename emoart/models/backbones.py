@@ -7,7 +7,7 @@ __all__ = ['STAGES', 'LITE0', 'CUTS', 'AT_ONCE', 'efficientnet_lite0', 'read_pth
            'cut_of', 'extractor', 'has_bfloat16', 'computing_in', 'features', 'extractor_for', 'backbone_evidence',
            'last_layer_evidence']
 
-# %% ../../nbs/3_models/32_backbones.ipynb #81da1675
+# %% ../../nbs/3_models/32_backbones.ipynb #3f6dc17e
 import difflib
 import hashlib
 import importlib
@@ -29,7 +29,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from ..core.backend import keras, tf
-from ..core.files import PACKAGE, ROOT, InputError, NotRun, file_digest, replacing, writable_folder
+from ..core.files import PACKAGE, WORK, InputError, NotRun, file_digest, replacing, writable_folder
 from ..core.settings import Settings
 from ..data.images import load_images
 from ..data.targets import find_target
@@ -326,7 +326,7 @@ def computing_in(
     try: yield
     finally: keras.config.set_dtype_policy(before)
 
-# %% ../../nbs/3_models/32_backbones.ipynb #bdcbcac2
+# %% ../../nbs/3_models/32_backbones.ipynb #dc852241
 AT_ONCE = 32 # pictures in memory
 
 @lru_cache(maxsize=2)
@@ -355,7 +355,7 @@ def features(
     images: list, # n image files, or an array (n, size, size, 3) of uint8 RGB
     backbone: str = LITE0, # as in `trunk`
     size: int = 224, # height and width at which the network sees them, pixels
-    cache: Path = ROOT / "data" / "cache", # folder; features go to features/ in it
+    cache: Path = WORK / "data" / "cache", # folder; features go to features/ in it
     weights: str = "imagenet", # as in `trunk`
     spatial: bool = False, # feature maps of the last cut instead of vectors
     last: bool = False, # see `extractor`

@@ -90,7 +90,7 @@ def clean(
     _say(clean(sheet, out, limit, judged, retry))
     if persons: print(f"{mark_persons(out):,} paintings show a person")
 
-# %% ../../nbs/7_run/79_cli.ipynb #2e82640b
+# %% ../../nbs/7_run/79_cli.ipynb #70207ac4
 @app.command()
 def fetch(
     dataset: Annotated[str, typer.Argument(help="wikiart-emotions")],
@@ -101,10 +101,10 @@ def fetch(
     retry: Retry = False,
 ):
     "Fetch a public data set and clean it. WikiArt Emotions is for research and must not be passed on."
-    from emoart.core.files import ROOT, InputError
+    from emoart.core.files import WORK, InputError
     from emoart.data.clean import WIKIART_EMOTIONS, fetch_wikiart_emotions
     if dataset != "wikiart-emotions": raise InputError(f"there is no data set {dataset!r}; there is wikiart-emotions")
-    folder = out or ROOT / "data" / "wikiart-emotions"
+    folder = out or WORK / "data" / "wikiart-emotions"
     _say(fetch_wikiart_emotions(folder, limit, judged, source or WIKIART_EMOTIONS, retry))
 
 @app.command()

@@ -6,7 +6,7 @@
 __all__ = ['TABLE1', 'PAGE', 'MAX_THUMBNAILS', 'DIALS', 'read_metrics', 'table1', 'not_run', 'write_report', 'reproduce',
            'tables_of_runs']
 
-# %% ../../nbs/7_run/71_report.ipynb #4e72d3ec
+# %% ../../nbs/7_run/71_report.ipynb #a201fddd
 import hashlib
 import io
 import json
@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from markupsafe import Markup
 
-from ..core.files import ROOT, InputError, NotRun, find_notebook, replacing, writable_folder, write_json
+from ..core.files import ROOT, WORK, InputError, NotRun, find_notebook, replacing, writable_folder, write_json
 from ..core.page import data_uri, page_template, percent
 from ..core.settings import load_settings, section, setting
 from ..data.clean import clean, cleaned_gallery
@@ -267,7 +267,7 @@ def _counts(run, metrics):
     else: counts = table.groupby("part")[[f"y_{name}" for name in names]].mean().T.set_axis(names).round(3)
     return counts.rename_axis(index=first["target"], columns=None).reset_index().to_html(index=False, border=0)
 
-# %% ../../nbs/7_run/71_report.ipynb #335c49b3
+# %% ../../nbs/7_run/71_report.ipynb #da92b291
 def _measured(metrics):
     "The first measure of a model beside its baseline, in a sentence."
     kind = KINDS[metrics["kind"]]
@@ -290,7 +290,7 @@ def write_report(
     about, metrics = json.loads((run / "run.json").read_text()), read_metrics(run)
     table, (name, first) = table1(metrics), next(iter(metrics.items()))
     with replacing(run / "table1.csv") as path: table.to_csv(path, index=False, float_format="%.4f")
-    cleaned = ROOT / about["paintings"]
+    cleaned = WORK / about["paintings"]
     page = PAGE.render(
         name=run.name, source=about["source"], synthetic=about["sheet"] is None, used=about["used"],
         target=f"{first['target']} ({', '.join(first['names'])})", classes=first["kind"] == "classes",
@@ -407,7 +407,7 @@ def reproduce(
     steps.done(f"report: {report}")
     return report
 
-# %% ../../nbs/7_run/71_report.ipynb #dedecc9f
+# %% ../../nbs/7_run/71_report.ipynb #0303a4d7
 DIALS = ["global_cue", "local_cue"] # of the gallery
 
 def tables_of_runs(
@@ -415,7 +415,7 @@ def tables_of_runs(
 ) -> pd.DataFrame: # rows of their table1.csv, with the dials of the gallery in front
     "Table 1 of several runs, by falling dials."
     tables = []
-    for folder in sorted(ROOT.glob(pattern)):
+    for folder in sorted(WORK.glob(pattern)):
         settings = json.loads((folder / "run.json").read_text())["settings"]
         tables.append(pd.read_csv(folder / "table1.csv").assign(**{dial: settings[dial] for dial in DIALS}))
     return pd.concat(tables).sort_values(DIALS, ascending=False, kind="stable")[[*DIALS, *TABLE1]]
