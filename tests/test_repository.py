@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from pathlib import Path
 
@@ -157,7 +158,7 @@ def test_every_locked_version_has_a_hash():
 
 
 def test_the_package_carries_what_it_needs(smoke_gallery, tmp_path):
-    "Installed without a checkout: notebooks and settings come along, and what is written goes to the folder of the call."
+    "Installed without a checkout: notebooks and settings come along; what is written goes to the folder of the call."
     build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path]
     subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
     shutil.unpack_archive(next(tmp_path.glob("*.whl")), tmp_path / "site", "zip")
@@ -169,3 +170,9 @@ def test_the_package_carries_what_it_needs(smoke_gallery, tmp_path):
     command = [sys.executable, "-c", "from emoart.core.settings import *; print(load_settings().runs_folder)"]
     assert subprocess.run(command, cwd=here, env=environment, capture_output=True, text=True).stdout.strip() == \
         str(here / "reports" / "runs")
+
+
+def test_one_version_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert f"\nversion: {version}\n" in (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.M)[1] == version

@@ -6,7 +6,7 @@
 __all__ = ['TABLE1', 'PAGE', 'MAX_THUMBNAILS', 'DIALS', 'read_metrics', 'table1', 'not_run', 'write_report', 'reproduce',
            'tables_of_runs']
 
-# %% ../../nbs/7_run/71_report.ipynb #a201fddd
+# %% ../../nbs/7_run/71_report.ipynb #ccd14f76
 import hashlib
 import io
 import json
@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from markupsafe import Markup
 
-from ..core.files import ROOT, WORK, InputError, NotRun, find_notebook, replacing, writable_folder, write_json
+from ..core.files import WORK, InputError, NotRun, find_notebook, replacing, writable_folder, write_json
 from ..core.page import data_uri, page_template, percent
 from ..core.settings import load_settings, section, setting
 from ..data.clean import clean, cleaned_gallery
