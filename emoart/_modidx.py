@@ -1318,6 +1318,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                          'emoart.workshop.docsite._page_cells': ( '9_workshop/docsite.html#_page_cells',
                                                                                   'emoart/workshop/docsite.py'),
                                          'emoart.workshop.docsite._pages': ('9_workshop/docsite.html#_pages', 'emoart/workshop/docsite.py'),
+                                         'emoart.workshop.docsite._place': ('9_workshop/docsite.html#_place', 'emoart/workshop/docsite.py'),
                                          'emoart.workshop.docsite._read_table': ( '9_workshop/docsite.html#_read_table',
                                                                                   'emoart/workshop/docsite.py'),
                                          'emoart.workshop.docsite._render': ( '9_workshop/docsite.html#_render',

@@ -135,6 +135,7 @@ def test_what_cannot_be_divided_is_said_in_one_sentence(y, pictures, sentence):
     assert sentence in str(error.value) and "\n" not in str(error.value)
 
 
+@pytest.mark.filterwarnings("ignore:The least populated class") # so they are here
 def test_strata_that_are_no_classes_are_only_a_help():
     "A rare word, and one word for all, divide as well."
     for y in ([0] * 9 + [1], [2] * 10):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['plain', 'read_symbols', 'read_chapter', 'notebook_page', 'panels', 'settings_tables', 'write_site', 'Polish', 'setup']
 
-# %% ../../nbs/9_workshop/90_docsite.ipynb #ff5ab020
+# %% ../../nbs/9_workshop/90_docsite.ipynb #c3a67cbc
 import ast
 import hashlib
 import html
@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 import subprocess
+from functools import partial
 from itertools import groupby, takewhile
 from pathlib import Path
 
@@ -131,7 +132,7 @@ def notebook_page(
     nb.cells.append(mk_cell(_render("rerun.md", chapter=read_chapter(path)), "markdown"))
     return nb
 
-# %% ../../nbs/9_workshop/90_docsite.ipynb #4a476bf1
+# %% ../../nbs/9_workshop/90_docsite.ipynb #4c6b3c01
 _MEASURES = ("balanced_accuracy", "test_accuracy", "accuracy", "mean") # what is drawn: the first that a table has
 _ROWS = ("model", "variant", "a", "b", "what") # what tells the rows of a panel apart
 _PANELS = ("work", "data", "target", "global_cue", "local_cue", "groups", "soft_labels", "metric") # what cuts a table
@@ -148,6 +149,12 @@ def _take_same(table):
     same = {name: table[name].iloc[0] for name in table if len(table) > 1 and table[name].nunique(dropna=False) == 1}
     return table.drop(columns=list(same)), {name: value for name, value in same.items() if not pd.isna(value)}
 
+def _place(table, name):
+    "Where a column stands: what tells the rows apart, then scores and their intervals, then the rest."
+    owner = name.removesuffix("_low").removesuffix("_high")
+    if name in _ROWS: return 0
+    return 1 if f"{owner}_low" in table else 2
+
 def panels(
     table: pd.DataFrame, # of a committed file
 ) -> list: # of dictionaries for the templates
@@ -157,7 +164,7 @@ def panels(
     pieces = []
     for key, rows in table.groupby(by, sort=False, dropna=False) if by else [((), table)]:
         rest, same = _take_same(rows.drop(columns=by))
-        rest = rest[sorted(rest, key=lambda name: name not in _ROWS)] # those first
+        rest = rest[sorted(rest, key=partial(_place, rest))]
         drawn = rows.dropna(subset=[measure]).to_dict("records") if measure else []
         pieces.append(dict(on=dict(zip(by, key)), measure=measure, rows=rest, same=same, drawn=drawn))
     return pieces
