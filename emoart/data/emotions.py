@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['GROUPS', 'GROUP_NAMES', 'SYNONYMS', 'WIKIART_WORDS', 'WORDS', 'PALETTES', 'REFERENCE_EMOTIONS', 'Group',
-           'class_names', 'class_colours', 'canonical', 'group_of', 'palette_of']
+           'class_names', 'class_colours', 'canonical', 'group_of', 'words_in', 'did_you_mean', 'palette_of']
 
-# %% ../../nbs/1_data/10_emotions.ipynb #4838d2c1
+# %% ../../nbs/1_data/10_emotions.ipynb #d99d4ec4
+import difflib
+import re
 from dataclasses import dataclass
 
 # %% ../../nbs/1_data/10_emotions.ipynb #a507eed1
@@ -42,7 +44,7 @@ def class_colours(
     colours = tuple(group.colour for group in GROUPS)
     return colours if len(class_names(n_groups)) == 4 else (colours[1], colours[3])
 
-# %% ../../nbs/1_data/10_emotions.ipynb #f5e34794
+# %% ../../nbs/1_data/10_emotions.ipynb #c2b363c7
 SYNONYMS = {"happiness": "joy", "n/a": "na", "nan": "na"}
 
 WIKIART_WORDS = { # word of WikiArt Emotions -> group (Mohammad and Kiritchenko 2018, Table 1)
@@ -62,10 +64,27 @@ def canonical(
     return SYNONYMS.get(word, word)
 
 def group_of(
-    emotion: str, # as written in a sheet
+    emotion: str, # as written in a sheet, or the name of a group
 ) -> int: # group 0 to 3, or -1 for an empty cell or a word that is in neither vocabulary
     "Emotion group of a word (thesis, section 3.2)."
-    return WORDS.get(canonical(emotion), -1)
+    word = canonical(emotion)
+    return GROUP_NAMES.index(word) if word in GROUP_NAMES else WORDS.get(word, -1)
+
+# %% ../../nbs/1_data/10_emotions.ipynb #9ebe399b
+def words_in(
+    cell: str, # as written in a sheet, such as "Joy, fear" or "love and surprise"
+) -> list: # canonical words, known or not; [] for an empty cell
+    "The words of a cell."
+    if not cell.strip(): return []
+    if group_of(cell) >= 0: return [canonical(cell)] # such as n/a
+    return [canonical(word) for word in re.split(r"[,;/|&+\n]|\band\b", cell, flags=re.I) if word.strip()]
+
+def did_you_mean(
+    word: str, # that is in no vocabulary
+) -> str: # "did you mean happiness?", or ""
+    "A known word that is nearly this one."
+    near = difflib.get_close_matches(canonical(word), [*WORDS, *GROUP_NAMES], n=1, cutoff=0.75)
+    return f"did you mean {near[0]}?" if near else ""
 
 # %% ../../nbs/1_data/10_emotions.ipynb #231c4d0b
 PALETTES = { # emotion -> five colours, dark to light where the hue allows

@@ -6,7 +6,7 @@
 __all__ = ['VALUES', 'TARGETS', 'word_shares', 'group_mentions', 'decided', 'read_groups', 'read_positive', 'read_poles',
            'read_emotions', 'read_values', 'Target', 'find_target', 'colours_of']
 
-# %% ../../nbs/1_data/11_targets.ipynb #5b1d0fa0
+# %% ../../nbs/1_data/11_targets.ipynb #00add856
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ..core.files import InputError
-from .emotions import GROUP_NAMES, GROUPS, WORDS, canonical, group_of
+from .emotions import GROUP_NAMES, GROUPS, WORDS, group_of, words_in
 
-# %% ../../nbs/1_data/11_targets.ipynb #c4eaac78
+# %% ../../nbs/1_data/11_targets.ipynb #2f31e47b
 def word_shares(
     paintings: pd.DataFrame, # n paintings, texts
 ) -> pd.DataFrame: # (n, number of words) shares from 0 to 1, NaN where a cell holds none; one column a word
@@ -26,21 +26,18 @@ def word_shares(
     shares = paintings[columns].apply(pd.to_numeric, errors="coerce").astype(float)
     return shares.rename(columns=lambda column: column.removeprefix("share_"))
 
-def _group(word):
-    "The group of a word, or of a group's own name; -1 where it has none."
-    return GROUP_NAMES.index(word) if word in GROUP_NAMES else group_of(word)
-
 def group_mentions(
     paintings: pd.DataFrame, # n paintings, texts
 ) -> np.ndarray: # (n, 4) 0 or more
-    "How often words of each emotion group were chosen; a table without shares counts the word in its column emotion."
+    "How often words of each emotion group were chosen; a table without shares counts the words in its column emotion."
     shares = word_shares(paintings)
     mentions = np.zeros((len(paintings), len(GROUPS)))
     for word in shares:
-        if _group(word) >= 0: mentions[:, _group(word)] += shares[word].fillna(0)
-    written = paintings.emotion.map(group_of).to_numpy(int)
-    alone = ~mentions.any(axis=1) & (written >= 0)
-    mentions[alone] = np.eye(len(GROUPS))[written[alone]]
+        if group_of(word) >= 0: mentions[:, group_of(word)] += shares[word].fillna(0)
+    alone = ~mentions.any(axis=1)
+    codes, cells = paintings.emotion[alone].factorize()
+    votes = [[sum(group_of(word) == group.index for word in words_in(cell)) for group in GROUPS] for cell in cells]
+    mentions[alone] = np.reshape(votes, (-1, len(GROUPS)))[codes]
     return mentions
 
 # %% ../../nbs/1_data/11_targets.ipynb #25f23092
@@ -73,15 +70,15 @@ def read_poles(
     poles = groups[["negative", "positive"]].where(groups.max(axis=1) == groups[["negative", "positive"]].max(axis=1))
     return decided(poles)
 
-# %% ../../nbs/1_data/11_targets.ipynb #977f6007
+# %% ../../nbs/1_data/11_targets.ipynb #1d0f91ed
 def read_emotions(
     paintings: pd.DataFrame, # n paintings
 ) -> pd.DataFrame: # (n, number of words) rows sum to 1, NaN where nobody chose any
     "The distribution over all words that the table has (Geng 2016)."
     shares = word_shares(paintings).fillna(0)
     if shares.empty:
-        words = paintings.emotion.map(canonical)
-        shares = pd.get_dummies(words.where(words.isin(WORDS.keys()))).astype(float)
+        words = paintings.emotion.map(lambda cell: [word for word in words_in(cell) if word in WORDS]).explode()
+        shares = pd.get_dummies(words).groupby(level=0).sum().reindex(paintings.index).astype(float)
     total = shares.sum(axis=1)
     return shares.div(total.where(total > 0), axis=0)
 
@@ -120,13 +117,13 @@ def find_target(
     advice = f"did you mean {near[0]}?" if near else f"there are {', '.join(TARGETS)}"
     raise InputError(f"there is no target {name!r}; {advice}")
 
-# %% ../../nbs/1_data/11_targets.ipynb #ec27d224
+# %% ../../nbs/1_data/11_targets.ipynb #dcb5745e
 _PLAIN = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c8c8c") # after Okabe and Ito 2008
 
 def colours_of(
     names: tuple, # columns of a target
 ) -> tuple: # a colour each, "#rrggbb"
     "What the columns of a target are drawn in: the colour of the group, or one of seven in turn."
-    group = {"rest": 1, **{name: _group(name) for name in names if _group(name) >= 0}}
+    group = {"rest": 1, **{name: group_of(name) for name in names if group_of(name) >= 0}}
     plain = [_PLAIN[i % len(_PLAIN)] for i in range(len(names))]
     return tuple(GROUPS[group[name]].colour if name in group else other for name, other in zip(names, plain))
