@@ -120,10 +120,12 @@ def test_titles_never_become_paths(tmp_path):
     assert (kept.group == 1).all(), "the word NA is a label"
 
 
-def test_an_excel_formula_is_read_as_it_is_written(tmp_path):
-    sheet = pd.DataFrame({"Title": ["=1+1"], "Genre": ["portrait"], "Emotion": [""], "Image URL": ["a.jpg"]})
+def test_a_formula_that_was_never_computed_costs_its_row(tmp_path):
+    sheet = pd.DataFrame({"Title": ["=1+1", "B"], "Genre": "portrait", "Emotion": "Joy", "Image URL": "a.jpg"})
     sheet.to_excel(tmp_path / "art.xlsx", index=False, engine="openpyxl")
-    assert read_sheet(tmp_path / "art.xlsx").title.tolist() == ["=1+1"]
+    kept, rejects = tidy(read_sheet(tmp_path / "art.xlsx"))
+    assert kept.title.tolist() == ["B"] and rejects.reason.tolist() == ["a cell without a value"]
+    assert rejects.detail.item().startswith("title of row 2 is a formula that was never computed; open the sheet")
 
 
 def test_a_computed_formula_gives_its_value(tmp_path):
@@ -207,7 +209,7 @@ def test_headings_of_ones_own_disturb_nothing(heading, tmp_path):
     ("Title,Genre,Emotion\n", ["lacks the column Image URL;"]),
     ("My paintings,,\n,,\nTitle,Genre,Emotion\n", ["the first row of this one has My Paintings"]),
     ("File,Title\n0.jpg,Caf\xe9\n".encode("latin-1"), ["not in UTF-8"]),
-    ("File\n0.jpg\n".encode("utf-16"), ["not in UTF-8"])])
+    ("File\n0.jpg\n".encode("utf-16")[2:-1], ["lacks the column"])])
 def test_tables_that_cannot_be_read(content, words, tmp_path, emoart):
     (tmp_path / "art.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
     assert_one_sentence(emoart("clean", tmp_path / "art.csv", "--out", tmp_path / "out"), *words)
@@ -494,9 +496,11 @@ GENRES = "File,Genre,Emotion,Valence\n0.jpg,portrait,Joy,1\n1.jpg,landscape,fear
 def test_a_folder_of_an_earlier_version_is_read_alike(tmp_path):
     kept = cleaned(tmp_path, GENRES)[1]
     now = read_paintings(tmp_path / "out", labelled=False)
-    kept.assign(group="2").to_csv(tmp_path / "out" / "paintings.csv", index=False)
+    kept.assign(group=["3", "0", "-1"]).to_csv(tmp_path / "out" / "paintings.csv", index=False)
     pd.testing.assert_frame_equal(read_paintings(tmp_path / "out", labelled=False), now)
     assert now.group.tolist() == [3, 0, -1]
+    kept.assign(group=["0", "0", "2"]).to_csv(tmp_path / "out" / "paintings.csv", index=False) # by hand
+    assert read_paintings(tmp_path / "out", labelled=False).group.tolist() == [0, 0, 2]
 
 
 def test_a_genre_that_costs_paintings_is_told(tmp_path):

@@ -25,7 +25,8 @@ def encoded(image, format, **options):
 NO_IMAGES = [ # a file, and what is wrong with it
     (b"", "empty file"),
     (b"<html>Please log in</html>", "not an image"),
-    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+    (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG: export it as PNG"),
+    (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIC: install pillow-heif, or save it as JPEG"),
     (GOOD[:len(GOOD) // 2], "damaged image"),
     (picture(format="PNG")[:-40], "damaged image"),
     (encoded(Image.new("1", (30_000, 30_000)), "PNG"), "more than 100 million pixels"),

@@ -257,7 +257,7 @@ def polite_session() -> requests.Session:
     session.headers["User-Agent"] = "emoart (research on emotion and art)"
     return session
 
-# %% ../../nbs/1_data/14_images.ipynb #9b2f8a89
+# %% ../../nbs/1_data/14_images.ipynb #f4900e3f
 _FAILURES = { # what requests and urllib3 raise -> words for the ledger, special before general
     (requests.Timeout, urllib3_exceptions.TimeoutError): (Unanswered, "no answer in time"),
     (urllib3_exceptions.ProtocolError, urllib3_exceptions.SSLError): (Unanswered, "the connection broke off"),
@@ -265,7 +265,7 @@ _FAILURES = { # what requests and urllib3 raise -> words for the ledger, special
     requests.exceptions.SSLError: (Unanswered, "no secure connection"),
     requests.TooManyRedirects: (Unusable, "too many redirects"),
     requests.ConnectionError: (Unanswered, "no connection"),
-    (requests.exceptions.InvalidURL, UnicodeError): (Unusable, "address cannot be read"),
+    (requests.exceptions.InvalidURL, urllib3_exceptions.LocationParseError): (Unusable, "address cannot be read"),
     (requests.RequestException, urllib3_exceptions.HTTPError): (Unanswered, "an answer that cannot be read"),
     ValueError: (Unusable, "address cannot be read, or redirected to one that cannot")}
 _AT_FAULT = (400, 401, 403, 404, 405, 406, 410, 414, 451) # HTTP status that is about this address and will stay

@@ -218,13 +218,14 @@ def read_table(
         raise InputError(f"cannot read {_why(error, path)}") from None
     return _framed(rows, links, path.name)
 
-# %% ../../nbs/1_data/15_tables.ipynb #c6d58abd
+# %% ../../nbs/1_data/15_tables.ipynb #fb357856
 def _sheet_file(path):
     "The file itself, or the one table in a folder."
     if path.is_dir():
-        aside = (".", "~$", "paintings.csv", "rejects.csv") # hidden, open in a program, written by `clean`
         tables = sorted(file for file in path.iterdir() if file.suffix.lower() in _FORMATS)
-        tables = [file for file in tables if not file.name.startswith(aside)]
+        tables = [file for file in tables if not file.name.startswith((".", "~$"))] # hidden, or open in a program
+        own = ("paintings.csv", "rejects.csv") # written by `clean`
+        if len(tables) > 1: tables = [file for file in tables if file.name not in own]
         if len(tables) != 1:
             raise InputError(f"the folder {path} holds {len(tables)} tables; name one .xlsx, .csv or .tsv file")
         path = tables[0]

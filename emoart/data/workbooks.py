@@ -48,20 +48,22 @@ def _seen_sheet(book):
     "The first worksheet that is not hidden."
     return next((sheet for sheet in book.worksheets if sheet.sheet_state == "visible"), book.worksheets[0])
 
-# %% ../../nbs/1_data/17_workbooks.ipynb #ee41c185
+# %% ../../nbs/1_data/17_workbooks.ipynb #dc0a5e38
 UNCOMPUTED = "a formula that was never computed; open the sheet in a spreadsheet program and save it"
 ERRORS = {"#N/A", "#REF!", "#NAME?", "#VALUE!", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!", "#CALC!", "#GETTING_DATA",
           "#FIELD!", "#BLOCKED!", "#CONNECT!", "#ERROR!", UNCOMPUTED} # what stands in a cell instead of a value
 
 def _formulas(book, sheet):
-    "Name of each cell with a formula -> whether a value stands beside it, in a worksheet that is open for reading only."
-    computed, space = {}, "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
+    "Name of each cell with a formula -> whether it was computed, in a worksheet that is open for reading only."
+    values, space = {}, "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
     with book._archive.open(sheet._worksheet_path) as part:
         for _, element in ElementTree.iterparse(part):
             if element.tag != f"{space}c": continue
-            if element.find(f"{space}f") is not None: computed[element.get("r")] = element.find(f"{space}v") is not None
+            if element.find(f"{space}f") is not None:
+                values[element.get("r")] = element.get("t", "") + element.findtext(f"{space}v", "")
             element.clear()
-    return computed
+    somebody_did = any(values.values()) # an empty text may be a value, but not if it is all that there is
+    return {name: bool(value) or somebody_did for name, value in values.items()}
 
 def _survey(file):
     "Title of the sheet that is seen, and its formulas as above. Raises `ValueError` where it reaches too far."
