@@ -1,9 +1,11 @@
 "Maps of what a model sees: against two other libraries, against what is known exactly, and as a user asks for them."
 import json
+import re
 import time
 import warnings
 from hashlib import sha256
 from importlib.util import find_spec
+from urllib.parse import unquote
 
 import keras
 import numpy as np
@@ -285,7 +287,7 @@ def saved(network, folder, model):
     network.save(folder / "model.keras")
     digest = sha256((folder / "model.keras").read_bytes()).hexdigest()
     card = dict(card_version=CARD_VERSION, model=model, title=model, kind="classes", names=list(GROUP_NAMES),
-                image_size=64, resize="stretch", settings=load_settings("smoke").flat(),
+                image_size=64, resize="stretch", settings=load_settings("smoke").flat(), temperature=1, untrained=[], doubt="",
                 versions=dict(keras=keras.__version__), sha256=digest)
     (folder / "card.json").write_text(json.dumps(card))
     return folder
@@ -307,11 +309,12 @@ def test_explain_writes_overlays_and_a_page(explained, emoart, tmp_path):
     assert done.stdout.strip() == str(seen / "index.html")
     page, told = (seen / "index.html").read_text(), json.loads((seen / "explanation.json").read_text())
     assert "<b>" not in page and "&lt;b&gt;" in page
-    assert page.count("data:image/png;base64,") == 4 and "http" not in page
+    shown = re.findall(r'<img src="([^"]+)"', page)
+    assert len(shown) == 4 and all((seen / unquote(name)).exists() for name in shown) and "http" not in page
     assert [each["unit"] for each in told["pictures"]] == ["mixed", "mixed"] and told["method"] == "gradcam"
     assert sum(told["pictures"][0]["predicted"].values()) == pytest.approx(1, abs=1e-5)
     overlays = sorted(seen.glob("*-mixed.png"))
-    assert len(overlays) == 2 and Image.open(overlays[0]).size == (64, 64)
+    assert len(overlays) == 2 and Image.open(overlays[0]).size == (90, 64), "in the proportions of the picture"
 
 
 @pytest.mark.parametrize("options, words", [

@@ -128,13 +128,16 @@ def test_values_and_distributions(smoke_gallery, tmp_path, workplace):
 @pytest.mark.parametrize("name, words", [
     ("nowhere.png", ["cannot read", "nowhere.png"]), ("text.jpg", ["text.jpg is no picture", "not an image"]),
     ("cut.png", ["cut.png is no picture", "damaged"]),
-    ("empty.png", ["empty.png is no picture", "empty file"]), (".", ["cannot read"])])
+    ("empty.png", ["empty.png is no picture", "empty file"])])
 def test_what_is_no_picture(name, words, folder, tmp_path, emoart):
     (tmp_path / "text.jpg").write_text("no picture")
     (tmp_path / "empty.png").write_bytes(b"")
     Image.effect_noise((64, 64), 50).save(tmp_path / "whole.png")
     (tmp_path / "cut.png").write_bytes((tmp_path / "whole.png").read_bytes()[:1500])
-    assert_one_sentence(emoart("predict", tmp_path / "whole.png", tmp_path / name, "--model", folder), *words)
+    assert_one_sentence(emoart("predict", tmp_path / name, "--model", folder), *words)
+    done = emoart("predict", tmp_path / name, tmp_path / "whole.png", "--model", folder)
+    assert done.returncode == 1 and "whole.png" in done.stdout, "one bad picture costs the others nothing"
+    for word in words: assert word in done.stderr.splitlines()[-1]
 
 
 def change_card(folder, **changes):

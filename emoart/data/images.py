@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'SUFFIXES', 'FORMATS', 'ENDINGS', 'RESIZES', 'SAME_PICTURE', 'WORKERS', 'PER_HOST',
            'TIMEOUT', 'BACK_OFF', 'DEADLINE', 'GIVE_UP_AFTER', 'check_image', 'picture_files', 'to_rgb', 'open_rgb',
-           'load_image', 'load_images', 'perceptual_hash', 'same_pictures', 'Unusable', 'Unanswered', 'polite_session',
-           'download', 'is_remote', 'fetch_images']
+           'squared', 'load_image', 'load_images', 'perceptual_hash', 'same_pictures', 'Unusable', 'Unanswered',
+           'polite_session', 'download', 'is_remote', 'picture_paths', 'read_picture', 'fetch_images']
 
 # %% ../../nbs/1_data/14_images.ipynb #b26e8299
 import hashlib
@@ -142,17 +142,25 @@ def open_rgb(
     "An image file as it is meant to be seen, see `to_rgb`."
     with Image.open(path) as image: return to_rgb(image)
 
-# %% ../../nbs/1_data/14_images.ipynb #5221b904
+# %% ../../nbs/1_data/14_images.ipynb #9110bc5c
 _RESIZERS = {"stretch": Image.Image.resize, "pad": ImageOps.pad, "crop": ImageOps.fit}
 RESIZES = tuple(_RESIZERS)
+
+def squared(
+    image: Image.Image, # mode RGB
+    size: int, # height and width of the result, pixels
+    resize: str = "stretch", # one of `RESIZES`
+) -> np.ndarray: # (size, size, 3) uint8
+    "An image as a square array (thesis, Annex A)."
+    return np.asarray(_RESIZERS[resize](image, (size, size), Image.Resampling.LANCZOS))
 
 def load_image(
     path: Path, # image file
     size: int, # height and width of the result, pixels
     resize: str = "stretch", # one of `RESIZES`
 ) -> np.ndarray: # (size, size, 3) uint8
-    "One image as a square RGB array (thesis, Annex A)."
-    return np.asarray(_RESIZERS[resize](open_rgb(path), (size, size), Image.Resampling.LANCZOS))
+    "One image file as a square RGB array."
+    return squared(open_rgb(path), size, resize)
 
 def load_images(
     paths: list, # n image files
@@ -322,6 +330,33 @@ def _read_beside(url, folder):
         if path.stat().st_size > MAX_BYTES: raise Unusable(f"more than {MAX_BYTES // 2**20} MiB")
         return path.read_bytes()
     except OSError as error: raise Unusable(f"cannot be read: {error.strerror}") from None
+
+# %% ../../nbs/1_data/14_images.ipynb #db8a2b76
+def picture_paths(
+    images, # a path, an address, a folder, or a list of these
+) -> list: # of paths, and addresses as texts
+    "The pictures that are meant. Raises `InputError` where there is none."
+    named = [images] if isinstance(images, (str, os.PathLike)) else list(images)
+    paths = []
+    for each in named:
+        if is_remote(str(each)): paths.append(str(each))
+        elif Path(each).expanduser().is_dir(): paths += picture_files(each)
+        else: paths.append(Path(each).expanduser())
+    if not paths: raise InputError("no picture is named; name files, a folder or an address")
+    return paths
+
+def read_picture(
+    path: Path, # file, or an address as text
+) -> Image.Image: # mode RGB, in its own size
+    "A picture as it is meant to be seen. Raises `InputError` where it cannot be read."
+    try:
+        if not is_remote(str(path)): content = Path(path).read_bytes()
+        else:
+            with polite_session() as session: content = download(str(path), session)
+        return to_rgb(check_image(content))
+    except OSError as error: raise InputError(f"cannot read {path}: {error.strerror}") from None
+    except (Unusable, Unanswered) as error: raise InputError(f"cannot fetch {path}: {error}") from None
+    except ValueError as error: raise InputError(f"{path} is no picture that can be used: {error}") from None
 
 # %% ../../nbs/1_data/14_images.ipynb #001273dc
 _decoding = threading.BoundedSemaphore(2) # a decoded image may take a gigabyte, and sixteen threads would hold one each

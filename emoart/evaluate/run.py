@@ -7,7 +7,7 @@ __all__ = ['Evidence', 'Data', 'load_data', 'scores', 'by_column', 'measured', '
            'cross_validated', 'read_history', 'read_predictions', 'prediction_frame', 'save_results', 'run',
            'score_frame', 'draw']
 
-# %% ../../nbs/2_evaluate/22_run.ipynb #6fefc105
+# %% ../../nbs/2_evaluate/22_run.ipynb #5b990073
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,13 +18,13 @@ from sklearn.metrics import confusion_matrix
 
 from ..core.files import InputError, replacing, writable_folder, write_json
 from ..core.settings import Settings
-from ..data.clean import cleaned_gallery, read_paintings
+from ..data.clean import cleaned_gallery, genre_line, read_paintings
 from ..data.splits import repeated_folds, split
 from ..data.targets import Target, find_target
 from .models import EVIDENCE, Fitted, find_model, imported
 from .scores import (
-    KINDS, Kind, calibration, calibration_error, constant_baseline, cross_validate, evaluate, is_soft, one_hot,
-    plot_confusion, plot_history, plot_means, plot_values, soft_score, told)
+    KINDS, Kind, calibration, calibration_error, constant_baseline, cross_validate, evaluate, fit_temperature, is_soft,
+    one_hot, plot_confusion, plot_history, plot_means, plot_values, soft_score, tempered, told)
 
 # %% ../../nbs/2_evaluate/22_run.ipynb #84f37d1d
 class Evidence:
@@ -239,7 +239,28 @@ def save_results(
     write_json(folder / "metrics.json", metrics)
     return metrics
 
-# %% ../../nbs/2_evaluate/22_run.ipynb #4a8dea00
+# %% ../../nbs/2_evaluate/22_run.ipynb #3a22af12
+def _temperature(model, data, settings):
+    "Fitted on a fifth of the training paintings by a model that has not seen them; 1 where there are too few of a class."
+    from emoart.core.backend import seed_everything
+    known, pictures = np.flatnonzero(~data.held_out), data.paintings.picture.to_numpy()
+    strata = data.kind.strata(data.y)[known]
+    try: aside = repeated_folds(strata, pictures[known], 5, 1, settings.seed)[0] == 0
+    except InputError: return 1.0
+    seed_everything(settings.seed)
+    learned, held = known[~aside], known[aside]
+    fitted = fit_model(model, data.evidence.part(learned), data.y[learned], data.kind, settings)
+    return fit_temperature(data.y[held].argmax(1), fitted.predict(data.evidence.part(held)))
+
+def _confidence(model, data, predicted, settings):
+    "How far a model's probabilities can be believed: classes it never saw, its temperature, the error without and with it."
+    test, seen = data.held_out, _hard(data.y[~data.held_out], data.kind).sum(0)
+    temperature = _temperature(model, data, settings)
+    classes, answers = data.y[test].argmax(1), (predicted[test], tempered(predicted[test], temperature))
+    errors = [calibration_error(calibration(classes, each)) for each in answers]
+    return dict(untrained=[name for name, n in zip(data.names, seen) if not n], temperature=temperature,
+                calibration_error=errors[0], calibration_error_tempered=errors[1])
+
 def run(
     model: str, # a name of `MODELS`
     data: Data, # from `load_data`
@@ -258,7 +279,9 @@ def run(
         network.save(folder / "model.keras")
         facts["parameters"] = network.count_params()
     if settings.n_folds: facts["cross_validated"] = cross_validated(model, data, settings)
-    return save_results(folder, data, predicted, fitted.history, settings, model=row.titled(settings),
+    if fitted.network and data.target.kind == "classes": facts |= _confidence(model, data, predicted, settings)
+    used = genre_line(data.folder, settings.genre, settings.target)
+    return save_results(folder, data, predicted, fitted.history, settings, model=row.titled(settings), used=used,
                         published=row.figure(settings), **fitted.facts, **facts)
 
 def score_frame(

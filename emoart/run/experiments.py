@@ -398,7 +398,7 @@ def _execute(notebook, folder, parameters):
             str(notebook), str(folder / "notebook.ipynb"), parameters, kernel_name="python3", language="python",
             log_output=True, progress_bar=sys.stderr.isatty(), cwd=str(notebook.parent), config=config)
 
-# %% ../../nbs/7_run/70_experiments.ipynb #0607ca29
+# %% ../../nbs/7_run/70_experiments.ipynb #7c066514
 def run_notebook(
     notebook: Path, # experiment notebook
     folder: Path, # for the executed notebook, run.json and what the notebook itself writes
@@ -439,6 +439,9 @@ def run_notebook(
         raise RunDied(f"{notebook.stem} died in cell [{cell}]: {error}; see {folder / 'kernel.log'}") from None
     if not metrics.exists(): write_json(metrics, {})
     tell("finished")
+    if (folder / "model.keras").exists():
+        from emoart.models.predict import leave_card
+        leave_card(folder)
     return True
 
 # %% ../../nbs/7_run/70_experiments.ipynb #9b8a3172

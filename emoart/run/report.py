@@ -6,10 +6,11 @@
 __all__ = ['TABLE1', 'PAGE', 'MAX_THUMBNAILS', 'DIALS', 'read_metrics', 'table1', 'not_run', 'write_report', 'reproduce',
            'tables_of_runs']
 
-# %% ../../nbs/7_run/71_report.ipynb #ccd14f76
+# %% ../../nbs/7_run/71_report.ipynb #6be1f668
 import hashlib
 import io
 import json
+import re
 import shlex
 import time
 from pathlib import Path
@@ -29,7 +30,7 @@ from ..data.targets import colours_of
 from ..evaluate.models import CLASSIFIERS, find_model
 from ..evaluate.run import draw, load_data, read_predictions
 from ..evaluate.scores import KINDS, METRICS
-from .experiments import parameters_from, read_run, run_notebook
+from .experiments import RunError, parameters_from, read_run, run_notebook
 
 # %% ../../nbs/7_run/71_report.ipynb #c84ecd0d
 TABLE1 = ("model", "n_train", "n_test", "train_accuracy", "test_accuracy", "test_accuracy_low", "test_accuracy_high",
@@ -66,22 +67,23 @@ def table1(
     rows += [row(m, m["model"], m["train"], m["test"], m["published"]) for m in metrics.values()]
     return pd.DataFrame(rows)
 
-# %% ../../nbs/7_run/71_report.ipynb #7fe4b71c
+# %% ../../nbs/7_run/71_report.ipynb #6d628caa
 def not_run(
     run: Path, # folder of a run
-) -> list: # of {"model", "reason", "published"}
-    "What is not in Table 1, and why: experiments that could not be run, published models that none was like."
+) -> list: # of {"model", "state": failed or not run, "reason", "published"}
+    "What is not in Table 1, and why: experiments that failed or could not be run, published models that none was like."
     settings = json.loads((Path(run) / "run.json").read_text())["settings"]
     asked = [find_model(name.strip()) for name in settings["report_models"].split(",")]
     stories = {model.name: read_run(Path(run) / model.name) for model in asked}
-    missing = [dict(model=name, reason=story["error"].removeprefix("NotRun: "), published=None)
-               for name, story in stories.items() if story.get("status") == "not run"]
+    missing = [dict(model=name, state=story["status"].replace("died", "failed"), published=None,
+                    reason=re.sub(r"^(NotRun|InputError): ", "", story["error"]))
+               for name, story in stories.items() if story.get("status") in ("not run", "failed", "died")]
     done = {metrics["published"] for metrics in read_metrics(run).values()}
     figures = [figure for model in asked for figure in model.published]
     open_ones = [f for f in figures if f.settings["target"] == settings["target"] and f.accuracy not in done]
-    return missing + [dict(model=f.title, reason="", published=f.accuracy) for f in open_ones]
+    return missing + [dict(model=f.title, state="not run", reason="", published=f.accuracy) for f in open_ones]
 
-# %% ../../nbs/7_run/71_report.ipynb #4dac838e
+# %% ../../nbs/7_run/71_report.ipynb #463dd5f5
 _STYLE = """
 .figures img { background: #fff; border: 1px solid var(--line); border-radius: 6px; max-width: 100%; height: auto }
 .chip { display: inline-block; width: .75em; height: .75em; border-radius: 50%; margin-right: .35em }
@@ -125,7 +127,7 @@ _TABLE = """
 {% endfor %}
 {% endif %}
 {% for r in not_run %}
-<tr class="quiet"><td>{{ r.model }}</td><td colspan="8" style="text-align:center">not run
+<tr class="quiet"><td>{{ r.model }}</td><td colspan="8" style="text-align:center">{{ r.state }}
 {%- if r.reason %}: {{ r.reason }}{% endif %}</td><td>{{ r.published | share }}</td></tr>
 {% endfor %}
 </table></div>
@@ -303,7 +305,7 @@ def write_report(
     with replacing(run / "report.html") as path: path.write_text(page, encoding="utf-8")
     return run / "report.html"
 
-# %% ../../nbs/7_run/71_report.ipynb #21953814
+# %% ../../nbs/7_run/71_report.ipynb #0ffffc9a
 def _run_name(name, profile, sheet, overrides):
     "Folder name of a run: as given, or made of what it runs."
     parts = [profile, *([Path(sheet).stem] if sheet else []), *(f"{key}={value}" for key, value in overrides.items())]
@@ -312,10 +314,11 @@ def _run_name(name, profile, sheet, overrides):
         raise InputError(f"the name {name!r} cannot be a folder's; give a plain one, such as --name trial")
     return name
 
-def _command(profile, sheet, overrides, name):
+def _command(profile, sheet, overrides, name, words=None):
     "The command that makes a run again."
     options = ["--profile", profile]
     if sheet: options += ["--sheet", str(sheet)]
+    if words: options += ["--words", str(words)]
     options += [f"-p{key}={value}" for key, value in overrides.items()]
     if name: options += ["--name", name]
     return shlex.join(["emoart", "reproduce", *options])
@@ -328,8 +331,8 @@ def _check_run(run, about):
         raise InputError(f"{run} holds a run with other settings ({before['command']}); "
                          "give this one another name with --name, or delete that folder")
 
-# %% ../../nbs/7_run/71_report.ipynb #b68c98c6
-def _prepare(settings, sheet):
+# %% ../../nbs/7_run/71_report.ipynb #3fddd884
+def _prepare(settings, sheet, words):
     "Clean the sheet, or paint and clean the gallery: folder of the paintings, and a sentence on them."
     if sheet is None:
         found, seen = percent(ceiling(settings.global_cue)), percent(ceiling(settings.local_cue))
@@ -338,7 +341,7 @@ def _prepare(settings, sheet):
             f"local cue {settings.local_cue:g}. Of four groups, whoever reads nothing but the global cue is right "
             f"{found} of the time at best, nothing but a portrait's local cue {seen}.")
     folder = settings.cache_folder / f"sheet-{sheet.stem[:60]}-{hashlib.sha256(str(sheet).encode()).hexdigest()[:8]}"
-    clean(sheet, folder)
+    clean(sheet, folder, words=words)
     return folder, f"Paintings of {sheet.name}."
 
 def _used(settings, data, summary):
@@ -365,26 +368,30 @@ class _Steps:
         self.say(f"[{self.step}/{self.n_steps}] {what} ({time.monotonic() - self.started:.0f} s)")
         self.started = time.monotonic()
 
-def _run_experiment(name, run, settings, paintings):
-    "Run an experiment unless it is finished: what it came to."
+def _run_experiment(name, run, settings, paintings, failures):
+    "Run an experiment unless it is finished: what it came to. One that fails is written down and costs the others nothing."
     notebook = find_notebook(name)
     parameters = dict(parameters_from(notebook, settings), paintings=str(paintings), out=str(run / name))
     try: ran = run_notebook(notebook, run / name, parameters)
     except NotRun as missing: return f"{name}: not run, {missing}"
+    except (RunError, InputError) as failure:
+        failures[name] = failure
+        return f"{name}: failed, {failure}"
     outcome = _outcome(json.loads((run / name / "metrics.json").read_text()))
     return f"{name}: {outcome}{'' if ran else ', finished before'}"
 
-# %% ../../nbs/7_run/71_report.ipynb #b89047d4
+# %% ../../nbs/7_run/71_report.ipynb #e7c683f4
 def reproduce(
     profile: str = "quick", # smoke, quick or thesis
     sheet: Path = None, # sponsor-format .xlsx or .csv; None: the synthetic gallery
     name: str = "", # folder below the setting `runs`; empty: made of profile, sheet and overrides
     say=print, # called with one line a step
+    words: Path = None, # file of a user's own words for the sheet, see `read_words`
     **overrides, # single settings by name
 ) -> Path: # report.html
     """Paintings in, the classifiers through papermill, Table 1 and the report out.
 
-    Raises `InputError` for bad input, before the run's folder is made, and `RunError` where an experiment fails."""
+    Raises `InputError` for bad input, before the run's folder is made, and `RunError`, at the end, where one failed."""
     settings = load_settings(profile, **overrides)
     names = tuple(model.name for model in CLASSIFIERS)
     models = [find_model(model.strip(), names).name for model in settings.report.models.split(",")]
@@ -392,19 +399,22 @@ def reproduce(
         read_sheet(sheet)
         sheet = Path(sheet).expanduser().absolute()
     run = writable_folder(settings.runs_folder) / _run_name(name, profile, sheet, overrides)
-    command = _command(profile, sheet, overrides, name)
+    command = _command(profile, sheet, overrides, name, words)
     about = dict(command=command, settings=settings.flat(), sheet=sheet and str(sheet))
     _check_run(run, about)
     steps = _Steps(len(models) + 2, say)
-    paintings, source = _prepare(settings, sheet)
+    paintings, source = _prepare(settings, sheet, words)
     summary = json.loads((paintings / "summary.json").read_text())
     used = _used(settings, load_data(settings, paintings), summary)
     write_json(writable_folder(run) / "run.json", dict(about, paintings=str(paintings), source=source, used=used))
     counts = ", ".join(f"{summary[what]} {what}" for what in ("kept", "rejected", "repeated"))
     steps.done(f"paintings: {counts}; {used}")
-    for model in models: steps.done(_run_experiment(model, run, settings, paintings))
+    failures = {} # model -> what it failed with
+    for model in models: steps.done(_run_experiment(model, run, settings, paintings, failures))
+    if failures and not read_metrics(run): raise next(iter(failures.values()))
     report = write_report(run)
     steps.done(f"report: {report}")
+    if failures: raise RunError(f"{', '.join(failures)} failed; {report} says why and shows the others")
     return report
 
 # %% ../../nbs/7_run/71_report.ipynb #0303a4d7
