@@ -5,6 +5,8 @@ PYTHON := $(shell for p in python3 python3.13 python3.12 python3.11; do \
 BIN := .venv/bin
 READY := .venv/ready
 export JUPYTER_PREFER_ENV_PATH := 1
+export PIP_USER := 0
+unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
 .PHONY: help setup reproduce test lab docs export readme results real portraits audit bench lock persons
 help: ## list the targets
@@ -13,10 +15,12 @@ help: ## list the targets
 setup: $(READY) ## make .venv from requirements.lock and install emoart into it
 $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "emoart needs Python 3.11, 3.12 or 3.13, and none of them was found" >&2; exit 1; }
+	@echo "setting up .venv with $(PYTHON): some 200 packages from your package index, a few minutes the first time"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
+	@echo "set up: .venv/bin/emoart --help; make help lists what else there is"
 
 reproduce: setup ## gallery, experiments, Table 1 and report (PROFILE=smoke, quick or thesis)
 	$(BIN)/emoart reproduce --profile $(PROFILE)
@@ -25,13 +29,11 @@ test: setup ## clean notebooks, exact export, fresh README, and every test
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --durations 10
 
 lab: setup ## open the notebooks in JupyterLab
-	$(BIN)/jupyter lab nbs $(if $(filter 0,$(shell id -u)),--allow-root)
+	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)
 
 export: setup ## after editing notebooks: clean them, export the package, write README.md
-	$(BIN)/nbdev-clean
-	find emoart -name '*.py' -delete
-	$(BIN)/nbdev-export
-	@touch $(READY) # nbdev writes pyproject.toml anew, as it was
+	$(BIN)/python nbs/export.py
+	@touch $(READY)
 	$(MAKE) readme
 
 README := .
@@ -46,6 +48,7 @@ docs: setup ## the notebooks as a site in _docs, as they were last run
 	rm -rf _docs _proc
 	$(BIN)/python -c "from emoart.workshop.docsite import write_site; write_site()"
 	$(BIN)/sphinx-build -W --keep-going --quiet --jobs auto _proc _docs
+	@echo "the site: _docs/index.html"
 
 COMPARE := $(BIN)/papermill --no-progress-bar --log-level ERROR nbs/8_findings/80_comparison.ipynb
 results: setup ## reports/quick.csv and planted.csv: the quick profile on galleries with the dials in several positions

@@ -5,12 +5,14 @@
 # %% auto #0
 __all__ = ['seed_everything']
 
-# %% ../../nbs/0_core/02_backend.ipynb #c3c7c4da
+# %% ../../nbs/0_core/02_backend.ipynb #dc547217
 import os
 import sys
 from contextlib import contextmanager
 
-# %% ../../nbs/0_core/02_backend.ipynb #21a171b5
+from .files import InputError
+
+# %% ../../nbs/0_core/02_backend.ipynb #b6f868c8
 @contextmanager
 def _without_stderr():
     "Send file descriptor 2, which C++ writes to, to nowhere."
@@ -30,11 +32,21 @@ def _hidden(*packages):
     finally:
         for package in hidden: del sys.modules[package]
 
-os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.pop("TF_ENABLE_ONEDNN_OPTS", None) # each processor's own default
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 with _without_stderr(), _hidden("sklearn", "matplotlib"):
     import tensorflow as tf
     import keras
+
+# %% ../../nbs/0_core/02_backend.ipynb #f498dbba
+if keras.backend.backend() != "tensorflow":
+    raise InputError(f"Keras already runs on {keras.backend.backend()} in this process, and emoart needs TensorFlow; "
+                     "import emoart before keras, or set KERAS_BACKEND=tensorflow")
+keras.config.set_floatx("float32")
+keras.config.set_epsilon(1e-7)
+keras.config.set_image_data_format("channels_last")
+keras.config.set_dtype_policy("float32")
 
 # %% ../../nbs/0_core/02_backend.ipynb #23ae53ab
 def seed_everything(

@@ -4,16 +4,20 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'ROOT', 'NOTEBOOKS', 'WORK', 'PARTIAL', 'InputError', 'NotRun', 'chapters', 'modules', 'chapter_name',
-           'find_notebook', 'file_digest', 'replacing', 'write_json', 'writable_folder']
+           'find_notebook', 'file_digest', 'replacing', 'write_json', 'writable_folder', 'take_lock']
 
-# %% ../../nbs/0_core/01_files.ipynb #774b541f
+# %% ../../nbs/0_core/01_files.ipynb #1dfea3d7
 import difflib
+import errno
+import fcntl
 import hashlib
 import json
 import os
+import secrets
+import sys
 import tempfile
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import emoart
@@ -78,7 +82,7 @@ def file_digest(
     stat = os.stat(path)
     return _digest_as_of(os.fspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
-# %% ../../nbs/0_core/01_files.ipynb #d2c05066
+# %% ../../nbs/0_core/01_files.ipynb #9f8f8b07
 PARTIAL = ".partial-" # begins the name of a file that is being written
 
 @contextmanager
@@ -87,12 +91,10 @@ def replacing(
 ):
     "Context that gives a temporary path in the same folder, renamed to `path` at the end and removed on failure."
     path = Path(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{PARTIAL}{path.stem[:50]}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(temporary)
+    temporary = path.with_name(f"{PARTIAL}{path.stem[:50]}-{secrets.token_hex(4)}{path.suffix}")
+    temporary.touch(exist_ok=False) # with the mode that the user's umask gives to new files
     try:
         yield temporary
-        temporary.chmod(0o644)
         temporary.replace(path)
     finally: temporary.unlink(missing_ok=True)
 
@@ -100,8 +102,9 @@ def write_json(
     path: Path, # file to write
     content, # anything that JSON can hold
 ):
-    "Write `content` as indented JSON, whole or not at all."
-    with replacing(path) as temporary: temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    "Write `content` as indented JSON, whole or not at all; what is no Unicode in file names is written as escapes."
+    text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+    with replacing(path) as temporary: temporary.write_text(text, "utf-8", "backslashreplace")
 
 def writable_folder(
     path: Path, # folder to make if it is missing
@@ -109,9 +112,29 @@ def writable_folder(
     "Make a folder and try it out. Raises `InputError` where it cannot be written."
     try:
         path = Path(path).expanduser().absolute()
+        str(path).encode()
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path): pass
+    except UnicodeEncodeError:
+        raise InputError(f"the name of the folder {ascii(str(path))} is not in UTF-8; choose another one") from None
     except (OSError, RuntimeError) as error: # RuntimeError: a home that nobody has
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write to the folder {path}: {reason}; choose another one") from None
     return path
+
+# %% ../../nbs/0_core/01_files.ipynb #96cae69b
+_NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)
+
+@cache
+def _tell_no_locks():
+    print("emoart: this file system has no locks; see to it that no two commands write to one folder", file=sys.stderr)
+
+def take_lock(
+    handle, # open file or folder
+    how: int = fcntl.LOCK_EX, # flags of flock
+):
+    "Lock what is open. Raises `BlockingIOError` where `LOCK_NB` is asked for and somebody else holds it."
+    try: fcntl.flock(handle, how)
+    except OSError as error:
+        if error.errno not in _NO_LOCKS: raise
+        _tell_no_locks()

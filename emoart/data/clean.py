@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'UNUSABLE', 'UNANSWERED', 'WIKIART_EMOTIONS', 'read_words',
            'read_paintings', 'paintings_digest', 'genre_line', 'count_values', 'plot_counts', 'cleaned_gallery',
            'fetch_wikiart_emotions']
 
-# %% ../../nbs/1_data/16_clean.ipynb #3c1edbd1
+# %% ../../nbs/1_data/16_clean.ipynb #8f4b7a94
 import base64
 import fcntl
 import hashlib
@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..core.files import PACKAGE, PARTIAL, InputError, file_digest, replacing, writable_folder, write_json
+from ..core.files import PACKAGE, PARTIAL, InputError, file_digest, replacing, take_lock, writable_folder, write_json
 from ..core.settings import Settings
 from .emotions import canonical, class_colours, class_names, did_you_mean, group_of, words_in
 from .gallery import make_gallery
@@ -210,7 +210,7 @@ def tidy(
     kept = _in_order(paintings[np.array([verdict is None for verdict in verdicts], bool)])
     return kept.reset_index(drop=True), pd.DataFrame(rejects, columns=["row", "title", "reason", "detail"])
 
-# %% ../../nbs/1_data/16_clean.ipynb #1fc63d0d
+# %% ../../nbs/1_data/16_clean.ipynb #26bf3b08
 UNUSABLE, UNANSWERED = "no usable image", "image not fetched" # reasons; the second may go by itself
 
 @contextmanager
@@ -218,10 +218,10 @@ def _alone(folder):
     "Context in which no other process cleans into the folder; the lock goes with the process, however it ends."
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try: fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try: take_lock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             print(f"emoart: another process cleans into {folder}; waiting for it", file=sys.stderr)
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            take_lock(handle)
         yield
     finally: os.close(handle)
 

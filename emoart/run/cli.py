@@ -7,9 +7,11 @@ __all__ = ['app', 'Version', 'Profile', 'Parameters', 'Sheet', 'Data', 'Pictures
            'Limit', 'Sweeps', 'Swept', 'reproduce', 'clean', 'fetch', 'gallery', 'train', 'sample', 'predict',
            'explain', 'params', 'sweep', 'runs', 'main']
 
-# %% ../../nbs/7_run/79_cli.ipynb #e11911ad
+# %% ../../nbs/7_run/79_cli.ipynb #e7631d59
+import errno
 import json
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
@@ -244,7 +246,7 @@ def explain(
     for line in caveats(model): print(line, file=sys.stderr)
     _tell_unread(unread)
 
-# %% ../../nbs/7_run/79_cli.ipynb #64197771
+# %% ../../nbs/7_run/79_cli.ipynb #2de493a1
 Sweeps = Annotated[Path | None, _option("Folder of the sweeps; reports/runs/sweeps if left out.")]
 Swept = Annotated[list[str], _option("Values of a parameter: 0.1,0.01 or 0:5; may be repeated.", "-p", "--parameter",
                                      metavar="NAME=VALUES")]
@@ -267,10 +269,10 @@ def sweep(
     profile: Annotated[str, _option("smoke, quick or thesis; as the notebook says if left out.")] = "",
     name: Annotated[str, _option("Name of the sweep; that of the file or notebook if left out.")] = "",
     resume: Annotated[str, _option("Run what is missing or failed in the sweep of that name.", metavar="NAME")] = "",
-    jobs: Annotated[int, _option("Runs at once on this machine; 0: one a core.")] = 0,
+    jobs: Annotated[int, _option("Runs at once on this machine; 0: one a core.", min=0)] = 0,
     scheduler: Annotated[str, _option("Dask scheduler, such as tcp://host:8786.", metavar="ADDRESS")] = "",
-    time_limit: Annotated[float | None, _option("Seconds that a run may take; any if left out.")] = None,
-    max_retries: Annotated[int | None, _option("Further attempts for a run that dies; 2 if left out.")] = None,
+    time_limit: Annotated[float | None, _option("Seconds that a run may take; any if left out.", min=0)] = None,
+    max_retries: Annotated[int | None, _option("Further attempts for a run that dies; 2 if left out.", min=0)] = None,
     dry_run: Annotated[bool, _option("Show what would run.", "--dry-run")] = False,
     sweeps: Sweeps = None,
 ):
@@ -319,7 +321,7 @@ def runs(
     states = ", ".join(f"{status}: {n}" for status, n in results.table.status.value_counts().items())
     print(f"\n{states}\n{write_sweep_page(results, sweeps)}")
 
-# %% ../../nbs/7_run/79_cli.ipynb #23fdad55
+# %% ../../nbs/7_run/79_cli.ipynb #f1dbc2f9
 def _interrupt(*_):
     "Ctrl-C: what libraries log while they come down is of no use to anybody."
     logging.disable()
@@ -335,14 +337,39 @@ def _failed(error):
     if hasattr(error, "format_message"): return 2, error.format_message() # Typer's own
     raise error
 
+def _settle_streams():
+    "Standard streams that can be written to, whatever they are: closed ones lead nowhere, unknown letters become escapes."
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2: pass # else the next file would be taken for the terminal
+    os.close(spare)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None: setattr(sys, name, open(os.devnull, "w"))
+        elif hasattr(stream, "reconfigure"): stream.reconfigure(errors="backslashreplace")
+
+def _lost(error):
+    "What is said where the output cannot be written; nothing to a reader who has gone, such as `head`."
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    return 1, "" if isinstance(error, BrokenPipeError) else f"cannot write the output: {error.strerror}"
+
+def _run(arguments):
+    "Exit code of a command line and what is to be said at its end."
+    try:
+        status = app(arguments, standalone_mode=False) or 0 # Typer makes 130 of Ctrl-C
+        sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO): raise
+        return _lost(error)
+    except Exception as error: return _failed(error)
+    return status, "interrupted; what is finished is kept, and the same command goes on from there" if status == 130 else ""
+
 def main(
     arguments: list = None, # command line without the program's name; None: that of the process
 ) -> int: # 0; 1 where an experiment failed or could not be run; 2 for bad input; 130 after Ctrl-C
     "Run a command line."
     signal.signal(signal.SIGINT, _interrupt)
-    status, sentence = 0, ""
-    try: status = app(arguments, standalone_mode=False) or 0 # Typer makes 130 of Ctrl-C
-    except Exception as error: status, sentence = _failed(error)
-    if status == 130: sentence = "interrupted; what is finished is kept, and the same command goes on from there"
+    _settle_streams()
+    os.environ.pop("MATPLOTLIBRC", None)
+    os.environ["MPLBACKEND"] = "agg" # figures go to files
+    status, sentence = _run(arguments)
     if sentence: print(f"emoart: {' '.join(sentence.split())}", file=sys.stderr)
     return status

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['PLACES', 'PACKAGES', 'THREADS', 'STOPPED', 'read_cells', 'Parameter', 'parameters_of', 'checked_parameters',
            'parameters_from', 'settings_of', 'imported_modules', 'data_digest', 'identity', 'read_run', 'last_cell',
-           'settle', 'locked', 'is_locked', 'RunError', 'RunDied', 'LoggedKernelManager', 'run_notebook', 'clear_up',
-           'run_apart', 'stop_runs']
+           'settle', 'locked', 'is_locked', 'RunError', 'RunDied', 'kernel_environment', 'LoggedKernelManager',
+           'shorten_tempdir', 'run_notebook', 'clear_up', 'run_apart', 'stop_runs']
 
-# %% ../../nbs/7_run/70_experiments.ipynb #df9368f7
+# %% ../../nbs/7_run/70_experiments.ipynb #4c5a7f9b
 import ast
 import difflib
 import fcntl
@@ -32,22 +32,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 
 # %% ../../nbs/7_run/70_experiments.ipynb #454aef31
 sys.modules.setdefault("rfc3987_syntax", None) # else jsonschema works out a grammar for a second that nobody needs here
 
-# %% ../../nbs/7_run/70_experiments.ipynb #a991ba5a
+# %% ../../nbs/7_run/70_experiments.ipynb #8234b0db
 import papermill
 import psutil
 from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpec
 from papermill.exceptions import PapermillExecutionError
 from traitlets import Unicode
 from traitlets.config import Config
 
 from ..core.files import (
-    ROOT, InputError, NotRun, chapter_name, file_digest, modules, writable_folder, write_json)
+    ROOT, InputError, NotRun, chapter_name, file_digest, modules, take_lock, writable_folder, write_json)
 from ..core.settings import SETTINGS, Settings, load_settings, setting_name
 
 # %% ../../nbs/7_run/70_experiments.ipynb #6ffefb03
@@ -325,7 +327,7 @@ def settle(
     write_json(Path(folder) / "run.json", dict(story, status="finished", seconds=seconds))
     return True
 
-# %% ../../nbs/7_run/70_experiments.ipynb #388730ab
+# %% ../../nbs/7_run/70_experiments.ipynb #799fa7bf
 PACKAGES = ("tensorflow", "keras", "numpy", "scikit-image", "scikit-learn", "pandas", "papermill")
 
 def _git(*arguments):
@@ -348,7 +350,7 @@ def locked(
 ):
     "Context in which nobody else has a file locked."
     with open(file, "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        take_lock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
 
 def is_locked(
@@ -356,23 +358,39 @@ def is_locked(
 ) -> bool:
     "True where somebody has a file locked."
     try:
-        with open(file) as lock: fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        with open(file) as lock: take_lock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError: return False
     except BlockingIOError: return True
     return False
 
-# %% ../../nbs/7_run/70_experiments.ipynb #1dadc425
+# %% ../../nbs/7_run/70_experiments.ipynb #c72d5eb0
 class RunError(RuntimeError):
     "An experiment that failed, told in one sentence: which cell, what, and where its notebook is."
 
 class RunDied(RunError):
     "An experiment whose kernel died or never started: perhaps no fault of the notebook's, and worth another attempt."
 
+_DEFAULT_RC = Path(find_spec("matplotlib").origin).parent / "mpl-data" / "matplotlibrc"
+_ASIDE = ("PYTHONSTARTUP", "PYTHONOPTIMIZE", "PYTHONWARNINGS", "PYTHONINSPECT", "PYTHONHASHSEED", "JUPYTER_PATH")
+
+def kernel_environment(
+    place: Path, # temporary folder of the kernel
+) -> dict: # name -> text
+    "The environment of a kernel: this process's, without what a user set for other programs."
+    environment = {name: text for name, text in os.environ.items() if name not in _ASIDE}
+    drawing = dict(MPLBACKEND="module://matplotlib_inline.backend_inline", MATPLOTLIBRC=str(_DEFAULT_RC))
+    return environment | drawing | dict(PYTHONUTF8="1", IPYTHONDIR=str(place / "ipython"), JUPYTER_RUNTIME_DIR=str(place))
+
 class LoggedKernelManager(AsyncKernelManager):
-    "Kernel manager whose kernels write to a log instead of the terminal."
-    log_file = Unicode(config=True)
+    "Kernel manager whose kernels are this Python, and write to a log instead of the terminal."
+    log_file, place = Unicode(config=True), Unicode(config=True)
+
+    @property
+    def kernel_spec(self): # whatever kernels the user has installed under the same name
+        return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python")
 
     async def _async_start_kernel(self, **options):
+        options["env"] = kernel_environment(Path(self.place))
         with open(self.log_file, "wb") as log: await super()._async_start_kernel(stdout=log, stderr=log, **options)
 
     start_kernel = _async_start_kernel
@@ -389,10 +407,17 @@ def _logging(path):
         logger.removeHandler(handler)
         handler.close()
 
+def shorten_tempdir():
+    "Let temporary folders lie where the paths of sockets in them are short: they may have no more than 107 bytes."
+    usual = [folder for folder in ("/tmp", "/var/tmp", "/dev/shm") if os.access(folder, os.W_OK)]
+    if len(tempfile.gettempdir()) > 70 and usual: tempfile.tempdir = usual[0]
+
 def _execute(notebook, folder, parameters):
     "Execute a notebook in a kernel of its own, into a folder."
-    with _logging(folder / "log.txt"), tempfile.TemporaryDirectory(prefix="emoart-") as sockets:
-        manager = dict(transport="ipc", ip=f"{sockets}/ipc", log_file=str(folder / "kernel.log"))
+    shorten_tempdir()
+    with _logging(folder / "log.txt"), tempfile.TemporaryDirectory(prefix="emoart-") as place:
+        manager = dict(transport="ipc", ip=f"{place}/ipc", log_file=str(folder / "kernel.log"), place=place,
+                       connection_file=f"{place}/kernel.json")
         config = Config(NotebookClient=dict(kernel_manager_class=LoggedKernelManager), LoggedKernelManager=manager)
         papermill.execute_notebook(
             str(notebook), str(folder / "notebook.ipynb"), parameters, kernel_name="python3", language="python",
@@ -495,7 +520,7 @@ def _life(job, place, threads):
     tempfile.tempdir = place
     with locked(writable_folder(job["folder"]) / "lock"): _run(job, job.pop("identity"))
 
-# %% ../../nbs/7_run/70_experiments.ipynb #8503d6e1
+# %% ../../nbs/7_run/70_experiments.ipynb #75028ad8
 STOPPED = set() # names of runs that shall not go on in this process
 _starting = threading.Lock()
 
@@ -517,6 +542,7 @@ def run_apart(
     multiprocessing.current_process().daemon = False # as the workers of Dask are, which then may have no children
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["emoart.run.experiments"])
+    shorten_tempdir()
     place = tempfile.mkdtemp(prefix="emoart-")
     process = server.Process(target=_life, args=(job, place, threads), name=name, daemon=True)
     with _without_main(): process.start()
