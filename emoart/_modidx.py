@@ -12,6 +12,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'emoart.core.files._tell_no_locks': ('0_core/files.html#_tell_no_locks', 'emoart/core/files.py'),
                                    'emoart.core.files.chapter_name': ('0_core/files.html#chapter_name', 'emoart/core/files.py'),
                                    'emoart.core.files.chapters': ('0_core/files.html#chapters', 'emoart/core/files.py'),
+                                   'emoart.core.files.check_name': ('0_core/files.html#check_name', 'emoart/core/files.py'),
                                    'emoart.core.files.file_digest': ('0_core/files.html#file_digest', 'emoart/core/files.py'),
                                    'emoart.core.files.find_notebook': ('0_core/files.html#find_notebook', 'emoart/core/files.py'),
                                    'emoart.core.files.modules': ('0_core/files.html#modules', 'emoart/core/files.py'),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'ROOT', 'NOTEBOOKS', 'WORK', 'PARTIAL', 'InputError', 'NotRun', 'chapters', 'modules', 'chapter_name',
-           'find_notebook', 'file_digest', 'replacing', 'write_json', 'writable_folder', 'take_lock']
+           'find_notebook', 'file_digest', 'replacing', 'write_json', 'check_name', 'writable_folder', 'take_lock']
 
 # %% ../../nbs/0_core/01_files.ipynb #1dfea3d7
 import difflib
@@ -82,7 +82,7 @@ def file_digest(
     stat = os.stat(path)
     return _digest_as_of(os.fspath(path), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
 
-# %% ../../nbs/0_core/01_files.ipynb #9f8f8b07
+# %% ../../nbs/0_core/01_files.ipynb #8866242e
 PARTIAL = ".partial-" # begins the name of a file that is being written
 
 @contextmanager
@@ -106,17 +106,23 @@ def write_json(
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with replacing(path) as temporary: temporary.write_text(text, "utf-8", "backslashreplace")
 
+def check_name(
+    folder: Path,
+) -> Path: # the same
+    "Raise `InputError` for a folder whose name is not in UTF-8: it could be written into no table."
+    try: str(folder).encode()
+    except UnicodeEncodeError:
+        raise InputError(f"the name of the folder {ascii(str(folder))} is not in UTF-8; rename it or choose another") from None
+    return folder
+
 def writable_folder(
     path: Path, # folder to make if it is missing
 ) -> Path: # the same, absolute
     "Make a folder and try it out. Raises `InputError` where it cannot be written."
     try:
-        path = Path(path).expanduser().absolute()
-        str(path).encode()
+        path = check_name(Path(path).expanduser().absolute())
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path): pass
-    except UnicodeEncodeError:
-        raise InputError(f"the name of the folder {ascii(str(path))} is not in UTF-8; choose another one") from None
     except (OSError, RuntimeError) as error: # RuntimeError: a home that nobody has
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write to the folder {path}: {reason}; choose another one") from None

@@ -7,7 +7,7 @@ __all__ = ['SCHEMA', 'UNUSABLE', 'UNANSWERED', 'WIKIART_EMOTIONS', 'read_words',
            'read_paintings', 'paintings_digest', 'genre_line', 'count_values', 'plot_counts', 'cleaned_gallery',
            'fetch_wikiart_emotions']
 
-# %% ../../nbs/1_data/16_clean.ipynb #8f4b7a94
+# %% ../../nbs/1_data/16_clean.ipynb #0625a50c
 import base64
 import fcntl
 import hashlib
@@ -27,7 +27,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from ..core.files import PACKAGE, PARTIAL, InputError, file_digest, replacing, take_lock, writable_folder, write_json
+from ..core.files import (
+    PACKAGE, PARTIAL, InputError, check_name, file_digest, replacing, take_lock, writable_folder, write_json)
 from ..core.settings import Settings
 from .emotions import canonical, class_colours, class_names, did_you_mean, group_of, words_in
 from .gallery import make_gallery
@@ -383,7 +384,7 @@ def _has_instead(paintings, genre, usable):
     advice = "; -p genre=NAME takes another, -p genre= all of them" if genre and usable.any() else ""
     return f"it has {genres or 'none'}{advice}"
 
-# %% ../../nbs/1_data/16_clean.ipynb #2d417349
+# %% ../../nbs/1_data/16_clean.ipynb #fafbdf32
 def read_paintings(
     folder: Path, # as `clean` leaves it
     genre: str = "", # genre to keep, "" keeps all; "person" keeps what shows one, see `50_persons`
@@ -391,7 +392,7 @@ def read_paintings(
     labelled: bool = True, # leave out paintings that the target has no numbers for
 ) -> pd.DataFrame: # one row a painting, in the order of the sheet; group is 0 to 3 or -1, image the path of its file
     "The cleaned table. Raises `InputError` where the folder holds none, or nothing is left of it."
-    table = Path(folder) / "paintings.csv"
+    table = check_name(Path(folder)) / "paintings.csv"
     if not table.exists(): raise InputError(f"there is no {table}; clean a sheet into that folder first")
     paintings = _read_kept(table)
     gone = [file for file in paintings.file if not (Path(folder) / "images" / file).is_file()]

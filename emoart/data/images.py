@@ -8,7 +8,7 @@ __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'SUFFIXES', 'FORMATS', 'ENDINGS', 'RESIZES
            'squared', 'load_image', 'load_images', 'perceptual_hash', 'same_pictures', 'Unusable', 'Unanswered',
            'polite_session', 'download', 'is_remote', 'picture_paths', 'read_picture', 'fetch_images']
 
-# %% ../../nbs/1_data/14_images.ipynb #b26e8299
+# %% ../../nbs/1_data/14_images.ipynb #2540d291
 import hashlib
 import importlib
 import io
@@ -39,7 +39,7 @@ from tqdm import tqdm
 from urllib3 import exceptions as urllib3_exceptions
 from urllib3.util import Retry
 
-from ..core.files import InputError, replacing
+from ..core.files import InputError, check_name, replacing
 
 # %% ../../nbs/1_data/14_images.ipynb #5f1e456b
 MAX_BYTES = 50 * 2**20 # of an image file
@@ -80,7 +80,7 @@ def check_image(
     if image.mode == "F": raise ValueError("floating point pixels have no known range")
     return image
 
-# %% ../../nbs/1_data/14_images.ipynb #d354ee93
+# %% ../../nbs/1_data/14_images.ipynb #e050c47c
 ENDINGS = {ending for ending, format in Image.registered_extensions().items() if format in SUFFIXES}
 ENDINGS |= {".heic", ".heif", ".avif", ".jxl"} # of pictures all the same
 
@@ -97,7 +97,7 @@ def picture_files(
     folder: Path, # searched with all its subfolders
 ) -> list: # of paths, sorted
     "The picture files of a folder, by their suffix. Raises `InputError` where there is none."
-    folder = Path(folder).expanduser()
+    folder = check_name(Path(folder).expanduser())
     if not folder.is_dir(): raise InputError(f"{folder} is no folder; name one that holds pictures")
     files = [path for path in _files_below(folder) if path.suffix.lower() in ENDINGS]
     if not files:

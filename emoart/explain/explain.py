@@ -110,7 +110,7 @@ _BODY = """
 
 PAGE = page_template(style=_STYLE, body=_BODY)
 
-# %% ../../nbs/4_explain/43_explain.ipynb #ffcda1dd
+# %% ../../nbs/4_explain/43_explain.ipynb #2d9d29b0
 MAPS_TOLD = (
     "Bright is where what is shown comes from. A map tells what the model used, not why anybody feels anything, and it "
     "can mislead; how far such maps can be trusted was measured on paintings whose answer is known (41_faithfulness).")
@@ -145,7 +145,7 @@ def unsquared(
 def _png(picture, path):
     "Write a picture; its address in the page beside it."
     with replacing(path) as temporary: picture.save(temporary)
-    return quote(path.name)
+    return quote(path.name, errors="surrogateescape") # names need not be in UTF-8
 
 def _with_features(shown, tables, pictures, out):
     "Add to each picture what its features add."
@@ -169,7 +169,7 @@ def _write(out, shown, importance, **facts):
     said = {key: facts[key] for key in ("model", "method", "layer")}
     write_json(out / "explanation.json", dict(said, pictures=[told(each) for each in shown], importance=importance))
     page = PAGE.render(name="explanation", pictures=shown, importance=importance, **facts)
-    with replacing(out / "index.html") as path: path.write_text(page, encoding="utf-8")
+    with replacing(out / "index.html") as path: path.write_text(page, "utf-8", "backslashreplace")
     return out / "index.html"
 
 # %% ../../nbs/4_explain/43_explain.ipynb #2e36e27b

@@ -80,13 +80,13 @@ def settings_of(
     source = [file_digest(PACKAGE / "generate" / f"{module}.py") for module in ("gan", "training", name)]
     return dict(model=name, seed=settings.seed, resize=settings.resize, source=source, **own)
 
-# %% ../../nbs/6_generate/63_experiment.ipynb #a1cc2b78
+# %% ../../nbs/6_generate/63_experiment.ipynb #7408a3a6
 def _pictures(files, size, out, settings):
     "The pictures of a run, and how many were left out; rejects.csv says which and why."
     pictures, listed = read_pictures(files, size, settings.cache_folder, settings.resize)
     rejects = listed[listed.reason != ""]
     if len(rejects):
-        with replacing(out / "rejects.csv") as path: rejects.to_csv(path, index=False)
+        with replacing(out / "rejects.csv") as path: rejects.to_csv(path, index=False, errors="backslashreplace")
     return pictures, len(rejects)
 
 def _measures(epoch):

@@ -22,7 +22,7 @@ from ..core.files import InputError, file_digest, replacing, writable_folder, wr
 from ..data.images import check_image, load_image
 from .gan import GAN, METERS
 
-# %% ../../nbs/6_generate/61_training.ipynb #8e9c6cff
+# %% ../../nbs/6_generate/61_training.ipynb #ab0cc9a4
 def _reason(path):
     "Why a picture file cannot be used; empty where it can."
     try: check_image(Path(path).read_bytes())
@@ -36,7 +36,7 @@ def _decode(files, size, resize, file):
     if not usable:
         raise InputError(f"none of the {len(files)} pictures can be read; {Path(files[0]).name}: {reasons[0]}")
     table = pd.DataFrame(dict(file=[Path(path).name for path in files], reason=reasons))
-    with replacing(file.with_suffix(".csv")) as path: table.to_csv(path, index=False)
+    with replacing(file.with_suffix(".csv")) as path: table.to_csv(path, index=False, errors="backslashreplace")
     with replacing(file) as path:
         array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(usable), size, size, 3))
         for i, picture in enumerate(usable): array[i] = load_image(picture, size, resize)
