@@ -287,7 +287,8 @@ def saved(network, folder, model):
     network.save(folder / "model.keras")
     digest = sha256((folder / "model.keras").read_bytes()).hexdigest()
     card = dict(card_version=CARD_VERSION, model=model, title=model, kind="classes", names=list(GROUP_NAMES),
-                image_size=64, resize="stretch", settings=load_settings("smoke").flat(), temperature=1, untrained=[], doubt="",
+                image_size=64, resize="stretch", settings=load_settings("smoke").flat(),
+                temperature=1, untrained=[], doubt="",
                 versions=dict(keras=keras.__version__), sha256=digest)
     (folder / "card.json").write_text(json.dumps(card))
     return folder

@@ -112,7 +112,8 @@ def check_name(
     "Raise `InputError` for a folder whose name is not in UTF-8: it could be written into no table."
     try: str(folder).encode()
     except UnicodeEncodeError:
-        raise InputError(f"the name of the folder {ascii(str(folder))} is not in UTF-8; rename it or choose another") from None
+        name = ascii(str(folder))
+        raise InputError(f"the name of the folder {name} is not in UTF-8; rename it or choose another") from None
     return folder
 
 def writable_folder(

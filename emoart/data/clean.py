@@ -78,7 +78,7 @@ def _number(text):
     return f"{float(number) / 100:.6g}" if found[2] else number
 
 def _fold(sheet):
-    "A sheet with its texts folded: white space, and case where it says nothing; numbers as the rest of the world writes them."
+    "A sheet with its texts folded: white space, and case where it says nothing; numbers with a point."
     paintings = sheet.copy()
     for column in paintings.columns.intersection([*HEADINGS.values(), *OPTIONAL.values()]):
         paintings[column] = _of_each(paintings[column], str.strip if column == "url" else _folded)
@@ -96,10 +96,11 @@ def read_words(
     "A user's own words. Raises `InputError` for a file that cannot be read and a meaning that is unknown."
     try: words = tomllib.loads(Path(path).expanduser().read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f'cannot read the words in {path}: {error}; write lines such as melancholy = "negative"') from None
+        advice = 'write lines such as melancholy = "negative"'
+        raise InputError(f"cannot read the words in {path}: {error}; {advice}") from None
     for word, meaning in words.items():
         if isinstance(meaning, str) and group_of(meaning) >= 0: continue
-        raise InputError(f"{path}: {word} is {meaning!r}, which is neither a known word nor one of {', '.join(class_names())}; "
+        raise InputError(f"{path}: {word} is {meaning!r}, neither a known word nor one of {', '.join(class_names())}; "
                          f"{did_you_mean(str(meaning)) or 'the guide on spreadsheets lists the words'}")
     return {canonical(word): canonical(meaning) for word, meaning in words.items()}
 
@@ -123,7 +124,7 @@ def _chosen(paintings):
     return np.where(in_groups | ((most > 0) & (paintings.emotion == "")), words, paintings.emotion)
 
 # %% ../../nbs/1_data/16_clean.ipynb #1eec8532
-_OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://|(?:data|mailto|javascript|blob|file):", re.I) # others may be in a name
+_OTHER_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://|(?:data|mailto|javascript|blob|file):", re.I) # others may be names
 _PLAIN_ADDRESS = re.compile(r"https?://[!-Z\\^-~]*") # printable ASCII without brackets: they stand around a number
 
 def _unusable(title, url):
@@ -231,7 +232,7 @@ def _read_texts(path):
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 def _groups_by_hand(table):
-    "A table with the groups of its column `group`, as earlier versions wrote it, where they are not those of the words."
+    "A table with the groups of its column `group`, which earlier versions wrote, where they are not the words' own."
     groups = read_groups(table)
     derived = np.where(groups.notna().all(axis=1), groups.fillna(-1).to_numpy().argmax(axis=1), -1)
     written = pd.to_numeric(table.pop("group"), errors="coerce").fillna(-1).astype(int)
@@ -249,8 +250,9 @@ def _read_kept(path):
     if missing: raise InputError(f"{path} lacks {', '.join(missing)}; clean the sheet into that folder again")
     if "group" in table: table = _groups_by_hand(table)
     wrong, twice = _wrong_numbers(table), table.id[table.id.duplicated()]
-    for line, (reason, detail) in wrong.items(): raise InputError(f"{path}, line {line}: {reason} ({detail}); mend that cell")
-    if len(twice): raise InputError(f"{path}, line {twice.index[0]}: the id {twice.iloc[0]} is there twice; remove one of the rows")
+    for line, (reason, detail) in wrong.items():
+        raise InputError(f"{path}, line {line}: {reason} ({detail}); mend that cell")
+    for line, name in twice.items(): raise InputError(f"{path}, line {line}: the id {name} is there twice")
     table["row"] = pd.to_numeric(table.row, errors="coerce").fillna(0).astype(int)
     return table.reset_index(drop=True)
 
@@ -397,7 +399,8 @@ def read_paintings(
     paintings = _read_kept(table)
     gone = [file for file in paintings.file if not (Path(folder) / "images" / file).is_file()]
     if gone:
-        raise InputError(f"{table} names {len(gone):,} pictures that are not in images/, such as {gone[0] or 'one without a name'}; "
+        first = gone[0] or "one without a name"
+        raise InputError(f"{table} names {len(gone):,} pictures that are not in images/, such as {first}; "
                          "clean the sheet into that folder again, or remove their rows")
     usable = is_labelled(paintings, target) if labelled else pd.Series(True, paintings.index)
     kept = paintings[_of_genre(paintings, genre, table) & usable].reset_index(drop=True)

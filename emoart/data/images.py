@@ -49,11 +49,13 @@ Image.init()
 SUFFIXES = { # format -> suffix of its files, of those that Pillow can read here; MPO is a row of JPEGs
     format: suffix for format, suffix in {
         "JPEG": ".jpg", "MPO": ".jpg", "PNG": ".png", "GIF": ".gif", "WEBP": ".webp", "TIFF": ".tif", "BMP": ".bmp",
-        "AVIF": ".avif", "HEIF": ".heic", "JPEG2000": ".jp2", "PPM": ".ppm", "QOI": ".qoi", "ICO": ".ico", "PSD": ".psd",
+        "AVIF": ".avif", "HEIF": ".heic", "JPEG2000": ".jp2", "PPM": ".ppm", "QOI": ".qoi", "ICO": ".ico",
+        "PSD": ".psd",
     }.items() if format in Image.OPEN or format == "MPO"}
 FORMATS = ", ".join(format for format in SUFFIXES if format != "MPO")
 _ELSEWHERE = { # how files of other formats begin, or go on after four bytes -> what they are, and what to do
-    b"ftyphei": "HEIC: install pillow-heif, or save it as JPEG", b"ftypmif": "HEIF: install pillow-heif, or save it as JPEG",
+    b"ftyphei": "HEIC: install pillow-heif, or save it as JPEG",
+    b"ftypmif": "HEIF: install pillow-heif, or save it as JPEG",
     b"ftypavi": "AVIF: this Pillow cannot read it; save it as JPEG", b"JXL ": "JPEG XL: save it as JPEG",
     b"<svg": "SVG: export it as PNG", b"%PDF": "PDF: export the page as PNG"}
 
@@ -173,7 +175,7 @@ def load_images(
 
 # %% ../../nbs/1_data/14_images.ipynb #73d9d7e5
 def _plain_colours(image):
-    "Colours of the quarters, (2, 2, 3) in steps of 16 levels, of an image that is flat or a gradient; `None` for any other."
+    "Colours of the quarters, (2, 2, 3) in steps of 16 levels, of an image that is flat or a gradient, else `None`."
     small = np.asarray(image.resize((32, 32), Image.Resampling.BOX), float)
     y, x = np.mgrid[:32, :32].reshape(2, -1)
     plane = np.stack([x, y, np.ones(1024)], axis=1)
@@ -185,7 +187,7 @@ def _plain_colours(image):
 def perceptual_hash(
     image: Image.Image, # of any mode
 ) -> str: # 64 hexadecimal digits
-    "256-bit perceptual hash of an image as it is meant to be seen (Zauner 2010); of plain ones, a digest of the colours."
+    "256-bit perceptual hash of an image as it is meant to be seen (Zauner 2010); of plain ones, of the colours."
     image = to_rgb(image)
     colours = _plain_colours(image)
     if colours is not None: return hashlib.sha256(colours.tobytes()).hexdigest()
@@ -246,7 +248,7 @@ def _without_body(answer, **_):
         answer.raw.close()
 
 class _Patience(Retry):
-    "Retries that take a header Retry-After as servers write it: seconds, also in fractions, a date, or what nobody can read."
+    "Retries that take Retry-After as servers write it: seconds, fractions of them, a date, or what nobody can read."
 
     def parse_retry_after(self, retry_after):
         try: return super().parse_retry_after(retry_after)

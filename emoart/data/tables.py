@@ -178,7 +178,7 @@ def _named(headings, rows):
 def _used(heading): return heading in HEADINGS or heading in OPTIONAL or heading.startswith(SHARES)
 
 def _framed(rows, links, name):
-    "A table of texts; its index is the number of the row. Raises `InputError` for equal headings and rows that are too long."
+    "A table of texts; its index is the number of the row. Raises `InputError` for equal headings and too long rows."
     at = _heading(rows) or 0
     headings = _named(_headings(rows[at]), rows[at + 1:]) if rows else []
     twice = [each for each in headings if _used(each) and headings.count(each) > 1]
@@ -187,8 +187,8 @@ def _framed(rows, links, name):
     for number, row in enumerate(rows[at + 1:], at + 2):
         row = [visible(cell) for cell in row]
         if any(row[len(headings):]):
-            raise InputError(f"cannot read {name}: row {number} has more fields than the heading; put quotation marks around "
-                             "a field that holds what stands between fields")
+            raise InputError(f"cannot read {name}: row {number} has more fields than the heading; put quotation marks "
+                             "around a field that holds what stands between fields")
         for column in range(len(row)):
             address = links.get((number - 1, column))
             if address and headings[column] in ("image url", "file") and not row[column].lower().startswith("http"):
@@ -245,7 +245,7 @@ def _no_reader(headings, name):
 
 # %% ../../nbs/1_data/15_tables.ipynb #2a25dd5f
 MISSING = {"NA", "NaN", "nan", "NULL", "null", "None", "<NA>"} # what R, pandas and data bases write for nothing
-_ASIDE = ("style", "artist", "tags", "year", "source_id", "theme", "category", "split", "url") # not a title, not a label
+_ASIDE = ("style", "artist", "tags", "year", "source_id", "theme", "category", "split", "url") # no title, no label
 
 def read_sheet(
     path: Path, # .xlsx, .xlsm, .csv or .tsv of a kind that is in `READERS`, or the folder of one

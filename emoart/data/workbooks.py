@@ -98,7 +98,8 @@ def cell_text(
     return unescape(value) if isinstance(value, str) else str(value)
 
 # %% ../../nbs/1_data/17_workbooks.ipynb #df922932
-_LINK = re.compile(r'=\s*(?:_xlfn\.)?(?:HYPERLINK|IMAGE)\(\s*(?:"((?:[^"]|"")*)"|\$?([A-Z]{1,3})\$?(\d+))\s*[,;)]', re.I)
+_LINK = re.compile(
+    r'=\s*(?:_xlfn\.)?(?:HYPERLINK|IMAGE)\(\s*(?:"((?:[^"]|"")*)"|\$?([A-Z]{1,3})\$?(\d+))\s*[,;)]', re.I)
 
 def _address(written, link, values):
     "The address behind a cell that holds a link or a formula, `None` where there is none."
@@ -137,7 +138,7 @@ def _grid(values, written, computed):
 def read_workbook(
     path: Path, # .xlsx or .xlsm
 ) -> tuple: # rows of texts, all of one length; (row, column) from 0 -> address behind that cell
-    "The first visible sheet of a workbook. Raises `ValueError` for one that is too large, and what zipfile and openpyxl do."
+    "The first visible sheet of a workbook. Raises `ValueError` for a too large one, and what zipfile and openpyxl do."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore") # openpyxl tells what it does not keep, such as pictures and colours
         file = _as_usual(path)

@@ -241,7 +241,7 @@ def save_results(
 
 # %% ../../nbs/2_evaluate/22_run.ipynb #3a22af12
 def _temperature(model, data, settings):
-    "Fitted on a fifth of the training paintings by a model that has not seen them; 1 where there are too few of a class."
+    "Fitted on a fifth of the training paintings by a model that has not seen them; 1 where a class has too few."
     from emoart.core.backend import seed_everything
     known, pictures = np.flatnonzero(~data.held_out), data.paintings.picture.to_numpy()
     strata = data.kind.strata(data.y)[known]
@@ -253,7 +253,7 @@ def _temperature(model, data, settings):
     return fit_temperature(data.y[held].argmax(1), fitted.predict(data.evidence.part(held)))
 
 def _confidence(model, data, predicted, settings):
-    "How far a model's probabilities can be believed: classes it never saw, its temperature, the error without and with it."
+    "How far probabilities can be believed: classes never seen, the temperature, the error without and with it."
     test, seen = data.held_out, _hard(data.y[~data.held_out], data.kind).sum(0)
     temperature = _temperature(model, data, settings)
     classes, answers = data.y[test].argmax(1), (predicted[test], tempered(predicted[test], temperature))

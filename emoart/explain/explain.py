@@ -142,6 +142,7 @@ def unsquared(
     laid[top:top + shorter, left:left + shorter] = image.resize((shorter, shorter), Image.Resampling.BILINEAR)
     return laid
 
+# %% ../../nbs/4_explain/43_explain.ipynb #f6b72a80
 def _png(picture, path):
     "Write a picture; its address in the page beside it."
     with replacing(path) as temporary: picture.save(temporary)

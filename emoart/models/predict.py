@@ -37,7 +37,7 @@ def _card(folder):
         untrained=metrics.get("untrained", []), temperature=metrics.get("temperature", 1.0), doubt=_doubt(metrics),
         image_size=settings["image_size"], resize=settings["resize"], parameters=metrics["parameters"],
         sha256=_sha256(folder / "model.keras"),
-        data=dict(digest=run["data_digest"], used=metrics["used"], n_train=metrics["n_train"], n_test=metrics["n_test"]),
+        data=dict({name: metrics[name] for name in ("used", "n_train", "n_test")}, digest=run["data_digest"]),
         metrics={name: metrics[name] for name in _MEASURED if name in metrics},
         settings=settings, versions=run["environment"])
 
@@ -47,9 +47,11 @@ def _doubt(metrics):
     kind, found = KINDS[metrics["kind"]], metrics.get("cross_validated", metrics)
     test, baseline = found["test"][kind.metric], found["baseline"][kind.metric]["value"]
     if (test["low"] > baseline) if kind.higher else (test["high"] < baseline): return ""
-    return (f"This model is not shown to be better than its {kind.baseline}: {kind.metric.replace('_', ' ')} {told(test)}, "
+    metric = kind.metric.replace("_", " ")
+    return (f"This model is not shown to be better than its {kind.baseline}: {metric} {told(test)}, "
             f"{kind.baseline} {baseline:.3f}; take its answers as guesses.")
 
+# %% ../../nbs/3_models/39_predict.ipynb #377aaaa9
 def _rows(measured, baseline):
     "A Markdown row a measure."
     from emoart.evaluate.scores import told
@@ -77,7 +79,8 @@ def _page(card):
         rows = "\n".join(_rows(found["test"], found["baseline"]))
         crossed = f"\n| all paintings, {found['n_folds']} folds | | |\n|---|---|---|\n{rows}\n"
     confidence = [card["doubt"]] if card["doubt"] else []
-    if card["untrained"]: confidence.append(f"It saw no example of {', '.join(card['untrained'])} and never answers that.")
+    if card["untrained"]:
+        confidence.append(f"It saw no example of {', '.join(card['untrained'])} and never answers that.")
     if "calibration_error" in metrics:
         confidence.append(f"Expected calibration error {metrics['calibration_error']:.3f}, and "
                           f"{metrics['calibration_error_tempered']:.3f} at the temperature {card['temperature']:.2f} "
@@ -171,7 +174,7 @@ class Trained:
         return fed if len(fed) > 1 else next(iter(fed.values()))
 
     def predictions(self, images: np.ndarray) -> np.ndarray:
-        "(n, size, size, 3) uint8 RGB -> (n, k) predictions, in the order of the card's names; probabilities as calibrated."
+        "(n, size, size, 3) uint8 RGB -> (n, k) predictions in the order of the card's names, calibrated."
         predicted = np.asarray(self.network(self.inputs(images), training=False))
         if self.card["kind"] != "classes": return predicted
         from emoart.evaluate.scores import tempered
@@ -218,7 +221,7 @@ def check_asked(
     images, # see `picture_paths`
     folder: Path, # of a trained model
 ):
-    "Raise `InputError` for a folder without a model, or where no file is there: what can be told before TensorFlow is loaded."
+    "Raise `InputError` for a folder without a model or where no file is there, before TensorFlow is loaded."
     from emoart.data.images import is_remote, picture_paths
     _read_card(Path(folder).expanduser())
     paths = picture_paths(images)

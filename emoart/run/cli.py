@@ -29,12 +29,13 @@ def _tell_version(asked):
     print("emoart", version("emoart"))
     raise typer.Exit()
 
-Version = Annotated[bool, typer.Option("--version", help="Say which version this is.", callback=_tell_version, is_eager=True)]
+Version = Annotated[
+    bool, typer.Option("--version", help="Say which version this is.", callback=_tell_version, is_eager=True)]
 
 @app.callback()
 def _commands(version: Version = False): pass
 
-_OPTIONS = ("profile", "sheet", "data", "name", "out", "model", "images", "judge", "words", "limit") # which -p cannot set
+_OPTIONS = ("profile", "sheet", "data", "name", "out", "model", "images", "judge", "words", "limit") # not for -p
 _ARGUMENTS = ("file", "say") # of the functions, which nobody means
 
 def _overrides(pairs, options=_OPTIONS):
@@ -45,7 +46,8 @@ def _overrides(pairs, options=_OPTIONS):
         if not equals: raise InputError(f"-p {pair}: write it as name=value, such as -p seed=1")
         if name in options:
             raise InputError(f"-p {pair}: {name} is no setting; where a command has it, it is the option --{name}")
-        if options and name in _ARGUMENTS: raise InputError(f"-p {pair}: {name} is no setting; emoart params lists them")
+        if options and name in _ARGUMENTS:
+            raise InputError(f"-p {pair}: {name} is no setting; emoart params lists them")
     return dict(pair.split("=", 1) for pair in pairs)
 
 # %% ../../nbs/7_run/79_cli.ipynb #5468d844
@@ -56,7 +58,7 @@ Parameters = Annotated[
     list[str], _option("Override a setting; may be repeated.", "-p", "--parameter", metavar="NAME=VALUE")]
 Sheet = Annotated[Path | None, _option("Sponsor-format .xlsx or .csv.")]
 Data = Annotated[Path | None, _option("Folder of cleaned paintings, as emoart clean leaves it.")]
-Pictures = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Pictures: files, folders of them, or addresses.")]
+Pictures = Annotated[list[str], typer.Argument(metavar="IMAGE...", help="Files, folders of them, or addresses.")]
 ModelFolder = Annotated[Path, _option("Folder of a trained model, as emoart train leaves it.")]
 Words = Annotated[Path | None, _option('Your own words: a file of lines such as melancholy = "negative".')]
 Judged = Annotated[str, _option("WikiArt Emotions: what people saw when they chose, image, title or art (both).")]
@@ -86,7 +88,7 @@ def _say(summary):
     if same: print(f"{same:,} paintings show a picture that came before; they stay in one split with it")
     if undecided: print(f"{undecided:,} kept without a group: two groups were chosen equally often")
     if not unknown: return
-    words = ", ".join(f"{word!r} ({n}{', ' + did_you_mean(word) if did_you_mean(word) else ''})" for word, n in unknown.items())
+    words = ", ".join(" ".join(f"{word!r} ({n}) {did_you_mean(word)}".split()) for word, n in unknown.items())
     print(f"words that are in no vocabulary: {words}; --words FILE gives them a meaning")
 
 @app.command()
@@ -338,7 +340,7 @@ def _failed(error):
     raise error
 
 def _settle_streams():
-    "Standard streams that can be written to, whatever they are: closed ones lead nowhere, unknown letters become escapes."
+    "Standard streams that can be written to: closed ones lead nowhere, letters that they lack become escapes."
     while (spare := os.open(os.devnull, os.O_RDWR)) <= 2: pass # else the next file would be taken for the terminal
     os.close(spare)
     for name in ("stdout", "stderr"):
@@ -360,7 +362,8 @@ def _run(arguments):
         if error.errno not in (errno.EPIPE, errno.ENOSPC, errno.EIO): raise
         return _lost(error)
     except Exception as error: return _failed(error)
-    return status, "interrupted; what is finished is kept, and the same command goes on from there" if status == 130 else ""
+    sentence = "interrupted; what is finished is kept, and the same command goes on from there"
+    return status, sentence if status == 130 else ""
 
 def main(
     arguments: list = None, # command line without the program's name; None: that of the process

@@ -379,15 +379,18 @@ def kernel_environment(
     "The environment of a kernel: this process's, without what a user set for other programs."
     environment = {name: text for name, text in os.environ.items() if name not in _ASIDE}
     drawing = dict(MPLBACKEND="module://matplotlib_inline.backend_inline", MATPLOTLIBRC=str(_DEFAULT_RC))
-    return environment | drawing | dict(PYTHONUTF8="1", IPYTHONDIR=str(place / "ipython"), JUPYTER_RUNTIME_DIR=str(place))
+    places = dict(IPYTHONDIR=str(place / "ipython"), JUPYTER_RUNTIME_DIR=str(place))
+    return environment | drawing | places | dict(PYTHONUTF8="1")
 
+# %% ../../nbs/7_run/70_experiments.ipynb #1f99bab5
 class LoggedKernelManager(AsyncKernelManager):
     "Kernel manager whose kernels are this Python, and write to a log instead of the terminal."
     log_file, place = Unicode(config=True), Unicode(config=True)
 
     @property
     def kernel_spec(self): # whatever kernels the user has installed under the same name
-        return KernelSpec(argv=[sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"], language="python")
+        command = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        return KernelSpec(argv=command, language="python")
 
     async def _async_start_kernel(self, **options):
         options["env"] = kernel_environment(Path(self.place))

@@ -369,7 +369,7 @@ class _Steps:
         self.started = time.monotonic()
 
 def _run_experiment(name, run, settings, paintings, failures):
-    "Run an experiment unless it is finished: what it came to. One that fails is written down and costs the others nothing."
+    "Run an experiment unless it is finished: what it came to. One that fails costs the others nothing."
     notebook = find_notebook(name)
     parameters = dict(parameters_from(notebook, settings), paintings=str(paintings), out=str(run / name))
     try: ran = run_notebook(notebook, run / name, parameters)

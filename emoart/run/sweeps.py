@@ -113,10 +113,12 @@ AT_MOST = 100_000 # values of a range
 
 def _values(text, whole):
     'The values that a text of the command line lists, such as "0.1,0.01", and "0:5" or "0:10:2" for whole numbers.'
-    if not (whole and re.fullmatch(r"-?\d+(:-?\d+){1,2}", text.strip())): return [value.strip() for value in text.split(",")]
+    is_range = whole and re.fullmatch(r"-?\d+(:-?\d+){1,2}", text.strip())
+    if not is_range: return [value.strip() for value in text.split(",")]
     low, high, step = map(int, (*text.split(":"), "1")[:3])
     if not step: raise InputError(f"{text} goes on in steps of 0; write it as LOW:HIGH or LOW:HIGH:STEP")
-    if abs(high - low) > AT_MOST * abs(step): raise InputError(f"{text} are more than {AT_MOST:,} values; take larger steps")
+    if abs(high - low) > AT_MOST * abs(step):
+        raise InputError(f"{text} are more than {AT_MOST:,} values; take larger steps")
     return list(range(low, high, step))
 
 def checked_points(
