@@ -98,7 +98,7 @@ def nothing_is_left(folder, seconds=20):
     (["-p", "out=here"], ["out is set by the sweep"]),
     (["--profile", "quick"], ["trial has no parameter 'profile'"]),
     (["--name", "a/b"], ["'a/b'", "--name"]),
-    (["--jobs", "-1"], ["cannot be negative"]),
+    (["--jobs", "-1"], ["--jobs", "greater than or equal to 0"]),
     (["--resume", "trial"], ["give a notebook", "--resume"]),
     (["--scheduler", "tcp://127.0.0.1:9"], ["no scheduler answers at tcp://127.0.0.1:9"]),
 ], ids=lambda value: " ".join(value) if value[0].startswith("-") else "")

@@ -55,7 +55,7 @@ class Evidence:
 @dataclass(frozen=True)
 class Data:
     "Paintings, what is predicted of them, and which are held out."
-    folder: Path # of cleaned paintings
+    folder: Path | None # of cleaned paintings; None: none is behind the arrays
     paintings: pd.DataFrame # n rows
     target: Target
     names: tuple # k names of what is predicted
@@ -280,7 +280,7 @@ def run(
         facts["parameters"] = network.count_params()
     if settings.n_folds: facts["cross_validated"] = cross_validated(model, data, settings)
     if fitted.network and data.target.kind == "classes": facts |= _confidence(model, data, predicted, settings)
-    used = genre_line(data.folder, settings.genre, settings.target)
+    used = genre_line(data.folder, settings.genre, settings.target) if data.folder else ""
     return save_results(folder, data, predicted, fitted.history, settings, model=row.titled(settings), used=used,
                         published=row.figure(settings), **fitted.facts, **facts)
 
