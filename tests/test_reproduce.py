@@ -35,6 +35,8 @@ def test_one_line_a_step_and_a_full_folder(smoke_run):
     for model in EXPERIMENTS:
         left = {"notebook.ipynb", "run.json", "metrics.json", "history.jsonl", "predictions.csv", "model.keras"}
         assert {p.name for p in (run / model).iterdir()} >= left
+    assert any((run.parent.parent / "cache" / "features").iterdir()) # and not in the repository
+
 
 
 def test_table1(smoke_run):
