@@ -17,6 +17,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                    'emoart.core.files.find_notebook': ('0_core/files.html#find_notebook', 'emoart/core/files.py'),
                                    'emoart.core.files.modules': ('0_core/files.html#modules', 'emoart/core/files.py'),
                                    'emoart.core.files.replacing': ('0_core/files.html#replacing', 'emoart/core/files.py'),
+                                   'emoart.core.files.shown_name': ('0_core/files.html#shown_name', 'emoart/core/files.py'),
                                    'emoart.core.files.take_lock': ('0_core/files.html#take_lock', 'emoart/core/files.py'),
                                    'emoart.core.files.writable_folder': ('0_core/files.html#writable_folder', 'emoart/core/files.py'),
                                    'emoart.core.files.write_json': ('0_core/files.html#write_json', 'emoart/core/files.py')},

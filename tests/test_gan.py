@@ -1,6 +1,7 @@
 "The generators: costs against their formulas, runs that are killed, pictures that cannot be used, the price of a step."
 import json
 import multiprocessing
+import os
 import random
 import signal
 import time
@@ -22,7 +23,7 @@ from emoart.generate.experiment import make_gan
 from emoart.generate.gan import GAN, LOSSES, PENALTY, spectral
 from emoart.generate.portraits import collect_results
 from emoart.generate.quality import fid, kid, mean_prediction, warnings_of
-from emoart.generate.training import Diverged, read_training, train_gan
+from emoart.generate.training import Diverged, read_pictures, read_training, train_gan
 from emoart.models.backbones import computing_in, has_bfloat16
 
 
@@ -196,6 +197,13 @@ def reckless(gan):
         gan.d_optimizer.learning_rate = 1e38
     gan.load_weights = loaded
     return gan
+
+
+def test_a_name_that_is_not_utf8_costs_no_training(tmp_path):
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").rename(tmp_path / os.fsdecode(b"caf\xe9.png"))
+    pictures, listed = read_pictures([*tmp_path.iterdir()], 16, tmp_path / "cache")
+    assert pictures.shape == (1, 16, 16, 3) and list(listed.file) == ["caf\\udce9.png"]
 
 
 def test_divergence_keeps_the_last_good_checkpoint(tmp_path):

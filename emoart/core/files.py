@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['PACKAGE', 'ROOT', 'NOTEBOOKS', 'WORK', 'PARTIAL', 'InputError', 'NotRun', 'chapters', 'modules', 'chapter_name',
-           'find_notebook', 'file_digest', 'replacing', 'write_json', 'check_name', 'writable_folder', 'take_lock']
+           'find_notebook', 'file_digest', 'replacing', 'write_json', 'shown_name', 'check_name', 'writable_folder',
+           'take_lock']
 
 # %% ../../nbs/0_core/01_files.ipynb #1dfea3d7
 import difflib
@@ -105,6 +106,12 @@ def write_json(
     "Write `content` as indented JSON, whole or not at all; what is no Unicode in file names is written as escapes."
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     with replacing(path) as temporary: temporary.write_text(text, "utf-8", "backslashreplace")
+
+def shown_name(
+    path: Path,
+) -> str: # its name, what is no Unicode in it as escapes
+    "The name of a file as tables and pages can hold it."
+    return Path(path).name.encode("utf-8", "backslashreplace").decode()
 
 def check_name(
     folder: Path,

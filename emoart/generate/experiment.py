@@ -86,7 +86,7 @@ def _pictures(files, size, out, settings):
     pictures, listed = read_pictures(files, size, settings.cache_folder, settings.resize)
     rejects = listed[listed.reason != ""]
     if len(rejects):
-        with replacing(out / "rejects.csv") as path: rejects.to_csv(path, index=False, errors="backslashreplace")
+        with replacing(out / "rejects.csv") as path: rejects.to_csv(path, index=False)
     return pictures, len(rejects)
 
 def _measures(epoch):

@@ -18,7 +18,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..core.backend import keras, tf
-from ..core.files import InputError, file_digest, replacing, writable_folder, write_json
+from ..core.files import InputError, file_digest, replacing, shown_name, writable_folder, write_json
 from ..data.images import check_image, load_image
 from .gan import GAN, METERS
 
@@ -34,9 +34,9 @@ def _decode(files, size, resize, file):
     reasons = [_reason(path) for path in tqdm(files, desc="reading", unit="picture", leave=False, disable=None)]
     usable = [path for path, reason in zip(files, reasons) if not reason]
     if not usable:
-        raise InputError(f"none of the {len(files)} pictures can be read; {Path(files[0]).name}: {reasons[0]}")
-    table = pd.DataFrame(dict(file=[Path(path).name for path in files], reason=reasons))
-    with replacing(file.with_suffix(".csv")) as path: table.to_csv(path, index=False, errors="backslashreplace")
+        raise InputError(f"none of the {len(files)} pictures can be read; {shown_name(files[0])}: {reasons[0]}")
+    table = pd.DataFrame(dict(file=[*map(shown_name, files)], reason=reasons))
+    with replacing(file.with_suffix(".csv")) as path: table.to_csv(path, index=False)
     with replacing(file) as path:
         array = np.lib.format.open_memmap(path, "w+", np.uint8, (len(usable), size, size, 3))
         for i, picture in enumerate(usable): array[i] = load_image(picture, size, resize)
