@@ -5,6 +5,7 @@ import io
 import json
 import multiprocessing
 import random
+import shutil
 import signal
 import subprocess
 import threading
@@ -135,6 +136,36 @@ def test_a_computed_formula_gives_its_value(tmp_path):
         sheet.write_row(1, 0, ["=never(computed", "portrait", "", "a.jpg"])
         sheet.write_formula(1, 2, '="Jo"&"y"', value="Joy")
     assert read_sheet(tmp_path / "art.xlsx").emotion.tolist() == ["Joy"]
+
+
+def soffice(table, folder):
+    "A table as LibreOffice makes a workbook of it."
+    command = ["soffice", "--headless", f"-env:UserInstallation=file://{folder}/profile", "--convert-to", "xlsx",
+               "--infilter=CSV:44,34,76,1", "--outdir", folder, table]
+    subprocess.run(command, check=True, capture_output=True, timeout=120)
+    return folder / f"{table.stem}.xlsx"
+
+
+@pytest.mark.parametrize("program", ["openpyxl", "xlsxwriter", "tsv", "semicolons", "LibreOffice"])
+def test_a_sheet_says_the_same_whatever_program_wrote_it(program, tmp_path):
+    if program == "LibreOffice" and not shutil.which("soffice"): pytest.skip("no LibreOffice on this machine")
+    (tmp_path / "a.jpg").write_bytes(GOOD)
+    (tmp_path / "b.png").write_bytes(picture("L", format="PNG"))
+    (tmp_path / "c.gif").write_bytes(picture("P", format="GIF"))
+    rows = pd.DataFrame({
+        "Title": ["1984", "Ürgüp, „日本“", "not = a formula"], "Artist": ["", "O'Keeffe; G.", "a \"b\" c"],
+        "Genre": ["portrait", "landscape", "Portrait "], "Emotion": ["Joy", "Fear", ""], "share_joy": [0.75, 0.125, 0.5],
+        "share_fear": [0.25, 0.875, 0.5], "valence": [-0.5, 1, 3.25], "Image URL": ["a.jpg", "b.png", "c.gif"]})
+    sheets = {program: tmp_path / f"{program}.xlsx" for program in ("openpyxl", "xlsxwriter")}
+    sheets |= {"plain": tmp_path / "plain.csv", "tsv": tmp_path / "t.tsv", "semicolons": tmp_path / "s.csv"}
+    rows.to_csv(sheets["plain"], index=False)
+    rows.to_csv(sheets["tsv"], index=False, sep="\t")
+    rows.to_csv(sheets["semicolons"], index=False, sep=";", decimal=",", encoding="utf-8-sig")
+    if program == "LibreOffice": sheets[program] = soffice(sheets["plain"], tmp_path)
+    for engine in ("openpyxl", "xlsxwriter"): rows.to_excel(sheets[engine], index=False, engine=engine)
+    for name in ("plain", program): clean(sheets[name], tmp_path / "out" / name)
+    one, other = ((tmp_path / "out" / name / "paintings.csv").read_text() for name in ("plain", program))
+    assert one == other and one.count("\n") == 4
 
 
 def test_rows_longer_than_the_heading_are_refused(tmp_path):
@@ -532,7 +563,7 @@ def test_advice_only_where_it_helps(table, genre, target, said, tmp_path):
 
 
 @pytest.mark.parametrize("old, new", [
-    ("Joy", "love"), ("portrait", "landscape"), ("0.jpg", "2.jpg"), (",1,", ",1.0,"), ("test", "train"),
+    ("Joy", "love"), ("portrait", "landscape"), ("0.jpg", "2.jpg"), (",1,", ",1.5,"), ("test", "train"),
     ("Acorn", "Dog"), ("0.5", "0.6"), ("hat", "dog"), ("Ann", "Ben")])
 def test_whatever_a_result_depends_on_is_in_the_digest(old, new, tmp_path):
     heading = "File,Genre,Emotion,Valence,Split,Theme,share_joy,Tags,Artist"

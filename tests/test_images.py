@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 from museum import museum, picture
-from PIL import Image
+from PIL import Image, ImageCms
 
 from emoart.data import images
 from emoart.data.clean import read_paintings
@@ -44,6 +44,9 @@ GLASS = Image.new("RGBA", WIDE, (255, 0, 0, 0))
 DEEP = Image.fromarray(np.full((4, 6), 65535 // 2, np.uint16))
 SIDEWAYS = Image.Exif()
 SIDEWAYS[0x0112] = 6
+_SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SWAPPED = _SRGB.replace("sRGB".encode("utf-16-be"), "GRB!".encode("utf-16-be")) # a screen whose red is green
+for old, new in ((b"rXYZ", b"----"), (b"gXYZ", b"rXYZ"), (b"----", b"gXYZ")): SWAPPED = SWAPPED.replace(old, new)
 MODES = { # file, size and colour that a viewer shows
     "palette": (encoded(Image.new("RGB", WIDE, "teal").quantize(4), "GIF"), WIDE, (0, 128, 128)),
     "grey": (encoded(Image.new("L", WIDE, 99), "PNG"), WIDE, (99, 99, 99)),
@@ -53,6 +56,8 @@ MODES = { # file, size and colour that a viewer shows
     "transparent palette": (encoded(GLASS, "GIF"), WIDE, WHITE),
     "16 bits": (encoded(DEEP, "PNG"), WIDE, (127, 127, 127)),
     "damaged EXIF": (encoded(WALL, "PNG", exif=b"Exif\0\0QQQQQQQQ"), WIDE, WHITE),
+    "profile": (encoded(Image.new("RGB", WIDE, (255, 0, 0)), "PNG", icc_profile=SWAPPED), WIDE, (0, 255, 0)),
+    "damaged profile": (encoded(Image.new("RGB", WIDE, (255, 0, 0)), "PNG", icc_profile=SWAPPED[:90]), WIDE, (255, 0, 0)),
     "turned": (encoded(WALL, "JPEG", exif=SIDEWAYS), (4, 6), WHITE)}
 
 
@@ -126,6 +131,28 @@ def busy_twice(**headers):
 def test_a_busy_server_is_asked_again(tmp_path, hurried):
     with museum(busy_twice(**{"Retry-After": "0"})) as (address, asked):
         assert fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)["a"][0] == "a.jpg" and len(asked) == 3
+
+
+ODD = ["0.01", "Fri, 01 Jan 2021 00:00:00 GMT", "soon", "-3", ""]
+
+
+@pytest.mark.parametrize("pause", ODD)
+def test_odd_answers_are_not_the_pictures_fault(pause, tmp_path, hurried):
+    with museum(busy_twice(**{"Retry-After": pause})) as (address, asked):
+        assert fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)["a"][0] == "a.jpg" and len(asked) == 3
+
+
+@pytest.mark.parametrize("status, headers", [
+    (203, {}), (200, {"Content-Type": "text/plain"}), (200, {"Content-Type": ";;"}), (200, {"Content-Encoding": ""})])
+def test_weak_types_do_not_hide_a_picture(status, headers, tmp_path):
+    with museum({"/a": (status, headers, GOOD)}) as (address, _):
+        assert fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)["a"][0] == "a.jpg"
+
+
+@pytest.mark.parametrize("status", [202, 206, 304, 402, 418, 429, 500, 520])
+def test_a_status_that_may_change_is_asked_again_another_day(status, tmp_path, hurried):
+    with museum({"/a": (status, {}, b"")}) as (address, _):
+        assert isinstance(fetch_images({"a": f"{address}/a"}, tmp_path, tmp_path)["a"], Unanswered)
 
 
 def test_a_server_that_stays_busy_gets_a_pause(tmp_path):

@@ -2,11 +2,14 @@
 import json
 import os
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import SHARED, assert_one_sentence, run_emoart
+from museum import museum, picture
 from PIL import Image
 
 from emoart.data.clean import paintings_digest, read_paintings
@@ -141,6 +144,51 @@ def test_what_is_no_picture(name, words, folder, tmp_path, emoart):
     done = emoart("predict", tmp_path / name, tmp_path / "whole.png", "--model", folder)
     assert done.returncode == 1 and "whole.png" in done.stdout, "one bad picture costs the others nothing"
     for word in words: assert word in done.stderr.splitlines()[-1]
+
+
+def test_folders_and_addresses_are_answered_together(folder, tmp_path, emoart):
+    (tmp_path / "of").mkdir()
+    for name in ("a.png", "b.jfif", ".hidden.png"): (tmp_path / "of" / name).write_bytes(picture(format="PNG"))
+    (tmp_path / "of" / "c.jpg").write_bytes(b"no picture")
+    with museum(lambda path, _: (200 if path == "/d.jpg" else 404, {}, picture())) as (address, _):
+        given = [tmp_path / "of", f"{address}/d.jpg", f"{address}/e.jpg"]
+        done = emoart("predict", *given, "--model", folder, "--json")
+    said = json.loads(done.stdout)
+    assert done.returncode == 1 and [os.path.basename(s["file"]) for s in said if "error" not in s] == [
+        "a.png", "b.jfif", "d.jpg"]
+    assert [os.path.basename(s["file"]) for s in said[3:]] == ["c.jpg", "e.jpg"] and "HTTP status" in said[4]["error"]
+
+
+def test_a_path_may_be_a_text_a_path_or_a_list(folder, tmp_path):
+    (tmp_path / "a.png").write_bytes(picture(format="PNG"))
+    asked = [tmp_path, tmp_path / "a.png", str(tmp_path / "a.png"), [tmp_path / "a.png"], (str(tmp_path / "a.png"),)]
+    assert [len(predict(each, folder)) for each in asked] == [1] * 5
+
+
+def test_bad_paths_are_told_before_tensorflow_is_loaded(tmp_path):
+    lines = ("import sys; from emoart.run.cli import main; "
+             f"code = main(['predict', 'nowhere.png', '--model', '{tmp_path}']); "
+             "print(code, 'tensorflow' in sys.modules)")
+    assert subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True).stdout == "2 False\n"
+
+
+def test_a_model_says_what_it_cannot_know(smoke_gallery, tmp_path, workplace):
+    "No painting of two of the groups: they are named, and never answered; the doubt stands at every prediction."
+    paintings = pd.read_csv(smoke_gallery / "paintings.csv", dtype=str, keep_default_na=False)
+    kept = paintings[paintings.emotion.isin(["joy", "love", "fear", "sadness"])]
+    table = pd.DataFrame(dict(File="images/" + kept.file, Emotion=kept.emotion, Genre="portrait"))
+    shutil.copytree(smoke_gallery / "images", tmp_path / "images")
+    table.to_csv(tmp_path / "few.csv", index=False)
+    done = run_emoart("train", "cvfc", "--sheet", tmp_path / "few.csv", "--out", tmp_path / "m", "--profile", "smoke",
+                      "-pepochs=1", *workplace[0])
+    assert done.returncode == 0 and "no painting to learn neutral, mixed from" in done.stdout, done.stderr + done.stdout
+    asked = run_emoart("predict", *(tmp_path / "images" / file for file in kept.file[:9]), "--model", tmp_path / "m")
+    assert asked.stdout.splitlines()[0].split() == ["picture", "group", "negative", "positive"]
+    card = json.loads((tmp_path / "m" / "card.json").read_text())
+    assert card["untrained"] == ["neutral", "mixed"] and "neutral" in asked.stderr
+    found = card["metrics"]
+    low, baseline = found["test"]["balanced_accuracy"]["low"], found["baseline"]["balanced_accuracy"]["value"]
+    assert (low <= baseline) == ("baseline" in asked.stderr)
 
 
 def change_card(folder, **changes):

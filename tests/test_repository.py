@@ -116,6 +116,26 @@ def test_the_package_is_what_the_notebooks_export(copy):
     assert tree(ROOT / "emoart") == tree(copy / "emoart"), "run make export"
 
 
+SPOILED = {
+    "conflict markers": lambda text: text.replace("\n", "\n<<<<<<< HEAD\n", 1),
+    "byte-order mark": lambda text: "\ufeff" + text,
+    "is no notebook": lambda text: text[:-20],
+    "line 2": lambda text: text.replace('"#| export\\n"', '"#| export\\n",\n    "def split((:\\n"', 1),
+    "no Python": lambda text: text.replace('"#| export\\n"', '"#| export\\n",\n    "%load_ext autoreload\\n"', 1)}
+
+
+@pytest.mark.parametrize("words", SPOILED)
+def test_a_spoiled_notebook_is_named_and_exports_nothing(words, tmp_path):
+    shutil.copytree(NOTEBOOKS, tmp_path / "nbs")
+    spoiled = next((tmp_path / "nbs").rglob("18_splits.ipynb"))
+    spoiled.write_text(SPOILED[words](spoiled.read_text(encoding="utf-8")), encoding="utf-8")
+    (tmp_path / "emoart").mkdir()
+    (tmp_path / "emoart" / "old.py").write_text("kept = True\n")
+    done = subprocess.run([sys.executable, tmp_path / "nbs" / "export.py"], capture_output=True, text=True)
+    assert done.returncode == 1 and "18_splits.ipynb" in done.stderr and words in done.stderr, done.stderr
+    assert [path.name for path in (tmp_path / "emoart").iterdir()] == ["old.py"] and "Traceback" not in done.stderr
+
+
 def test_readme_is_fresh(tmp_path):
     subprocess.run(["make", "--silent", "readme", f"README={tmp_path}"], cwd=ROOT, check=True, capture_output=True)
     assert (ROOT / "README.md").read_text() == (tmp_path / "README.md").read_text(), "run make export"

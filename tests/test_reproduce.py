@@ -11,7 +11,9 @@ import pytest
 from conftest import CHROMIUM, EMOART, assert_one_sentence, browse, run_emoart
 from PIL import Image
 
+from emoart.core.files import writable_folder, write_json
 from emoart.core.settings import load_settings
+from emoart.run.experiments import RunError, run_notebook
 from emoart.run.report import TABLE1
 
 EXPERIMENTS = [name.strip() for name in load_settings("smoke").report.models.split(",")]
@@ -112,6 +114,21 @@ def test_values_have_a_table_of_their_own(tmp_path, workplace, smoke_gallery):
     assert table.pearson["CV+FC"] > 0.2 # brightness is one of its thirteen numbers
     page = (runs / "photos" / "report.html").read_text()
     assert "valence" in page and "majority" not in page
+
+
+def test_a_failed_experiment_costs_the_others_nothing(workplace, monkeypatch, emoart):
+    options, runs = workplace
+    def run(notebook, folder, parameters):
+        if notebook.stem != "30_shallnet": return run_notebook(notebook, folder, parameters)
+        write_json(writable_folder(folder) / "run.json", dict(status="failed", error="ValueError: no luck"))
+        raise RunError("30_shallnet failed in cell [3] with ValueError: no luck")
+    monkeypatch.setattr("emoart.run.report.run_notebook", run)
+    models = ["-p", "report_models=shallnet,cvfc", "-p", "cvfc_epochs=1"]
+    done = emoart("reproduce", "--profile", "smoke", *models, *options, "--name", "half")
+    assert done.returncode == 1 and "shallnet failed" in done.stderr and "report.html" in done.stderr
+    page = (runs / "half" / "report.html").read_text()
+    assert "failed: ValueError: no luck" in page
+    assert list(pd.read_csv(runs / "half" / "table1.csv").model) == ["majority baseline", "CV+FC"]
 
 
 def test_the_report_opens_without_console_errors(smoke_run, tmp_path):

@@ -69,13 +69,11 @@ def _of_each(column, function):
     return pd.Series([function(text) for text in texts.tolist()]).take(codes).set_axis(column.index)
 
 def _number(text):
-    "A number with a point for its comma and without a sign of per cent; another text as it is, and nothing for NA."
+    "A number as every program would write it, per cent as shares; another text as it is, and nothing for NA."
     text = text.strip()
     if text in MISSING or text == "-": return ""
-    found = re.fullmatch(r"([-+]?\d*[.,]?\d+)\s*(%?)", text)
-    if not found or not {",", "%"} & set(text): return text
-    number = found[1].replace(",", ".")
-    return f"{float(number) / 100:.6g}" if found[2] else number
+    found = re.fullmatch(r"([-+]?(?:\d+[.,]?|\d*[.,]\d+)(?:[eE][-+]?\d+)?)\s*(%?)", text)
+    return f"{float(found[1].replace(',', '.')) / (100 if found[2] else 1):.15g}" if found else text
 
 def _fold(sheet):
     "A sheet with its texts folded: white space, and case where it says nothing; numbers with a point."

@@ -229,8 +229,8 @@ def check_asked(
         raise InputError(f"cannot read {paths[0]}: there is no such file")
 
 def _answer(card, p):
-    "What a model says of one picture."
-    named = dict(zip(card["names"], map(float, p)))
+    "What a model says of one picture; classes that it saw no example of are no answer."
+    named = {name: float(share) for name, share in zip(card["names"], p) if name not in card["untrained"]}
     if card["kind"] == "values": return {"values": named}
     leading = {"group": card["names"][p.argmax()]} if card["kind"] == "classes" else {}
     return {**leading, "probabilities": named}
