@@ -19,6 +19,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 ALONE = {"test_notebooks", "test_repository"} # files whose tests share next to nothing
 
 
+@pytest.hookimpl(tryfirst=True) # before pytest-xdist looks for the marks
 def pytest_collection_modifyitems(items):
     "A file stays on one worker, for what its tests share; those of `ALONE` go to whoever is free, after the rest."
     for item in items:
