@@ -739,6 +739,8 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                                                                       'emoart/generate/experiment.py'),
                                             'emoart.generate.experiment._outcome': ( '6_generate/experiment.html#_outcome',
                                                                                      'emoart/generate/experiment.py'),
+                                            'emoart.generate.experiment._page': ( '6_generate/experiment.html#_page',
+                                                                                  'emoart/generate/experiment.py'),
                                             'emoart.generate.experiment._pictures': ( '6_generate/experiment.html#_pictures',
                                                                                       'emoart/generate/experiment.py'),
                                             'emoart.generate.experiment._plot_columns': ( '6_generate/experiment.html#_plot_columns',

@@ -258,6 +258,8 @@ def test_a_run_leaves_what_one_can_follow(run):
     assert list(history.epoch) == [0, 1, 2, 3, 4] and {"d_loss", "g_loss", "d_real", "d_fake"} <= set(history)
     assert list(history.dropna(subset="kid").epoch) == [0, 2, 4]
     assert metrics["test"]["kid"] == history.kid.iloc[-1] and metrics["untrained"]["kid"] == history.kid.iloc[0]
+    page = (run / "README.md").read_text()
+    assert f"{metrics['test']['kid']:.3f} (" in page and "24 pictures (2 left out" in page and "emoart sample" in page
     assert metrics["test"]["kid_low"] <= metrics["test"]["kid"] <= metrics["test"]["kid_high"]
     assert 0 <= metrics["test"]["precision"] <= 1
     frames, size = Image.open(run / "training.gif"), metrics["size"]

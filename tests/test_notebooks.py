@@ -34,16 +34,12 @@ def test_a_chapter_runs(name, tmp_path):
 
 SMALL = dict(image_size=64)
 CASES = [
-    ("shallnet", dict(epochs=1)),
     ("shallnet", dict(epochs=2, target="positive", depth=4, seed=1)),
     ("shallnet", dict(epochs=1, versions=4, resize="pad", test_share=0.5, image_size=96, genre="")),
-    ("transfer", dict(epochs=2, **SMALL)),
-    ("transfer", dict(epochs=1, genre="", hidden=7, standardise=0, dropout=0, image_size=96)),
-    ("transfer", dict(epochs=1, backbone="vgg16", weights="random", image_size=32)),
+    ("transfer", dict(epochs=1, hidden=7, standardise=0, dropout=0, backbone="vgg16", weights="random", image_size=32)),
     ("transfer", dict(epochs=1, unfreeze=1, unfreeze_epochs=1, target="emotions", **SMALL)),
     ("cvfc", dict(epochs=3)),
     ("cvfc", dict(epochs=2, palette="nearest", test_share=0.5, resize="crop", target="emotions")),
-    ("fusion", dict(epochs=2, **SMALL)),
     ("fusion", dict(epochs=1, n_folds=2, target="poles", **SMALL)),
 ]
 
@@ -79,14 +75,13 @@ def test_published_figures_stand_beside_the_runs_that_they_belong_to():
         dict(shallnet=0.276, transfer=0.572, cvfc=0.563, fusion=None) # thesis, Table 8
 
 
-@pytest.mark.parametrize("name, parameters", [("cvfc", {}), ("fusion", SMALL)])
-def test_two_groups_are_enough(name, parameters, smoke_gallery, tmp_path):
+def test_two_groups_are_enough(smoke_gallery, tmp_path):
     (tmp_path / "images").symlink_to(smoke_gallery / "images")
     (tmp_path / "summary.json").symlink_to(smoke_gallery / "summary.json")
     paintings = pd.read_csv(smoke_gallery / "paintings.csv", dtype=str, keep_default_na=False)
     few = paintings[paintings.emotion.isin(["joy", "love", "optimism", "sadness", "fear", "anger", "disgust"])]
     few.to_csv(tmp_path / "paintings.csv", index=False)
-    execute(name, tmp_path, paintings=str(tmp_path), out=str(tmp_path / "run"), epochs=1, **parameters)
+    execute("cvfc", tmp_path, paintings=str(tmp_path), out=str(tmp_path / "run"), epochs=1)
     said = pd.read_csv(tmp_path / "run" / "predictions.csv")
     assert set(said.truth) == {0, 3}
     assert len(json.loads((tmp_path / "run" / "metrics.json").read_text())["names"]) == 4
@@ -130,13 +125,8 @@ def test_a_generator_records_what_it_did(name, smoke_gallery, tmp_path):
     assert (kept / "arithmetic.json").exists() == (name == "dcgan")
 
 
-@pytest.mark.parametrize("parameters, sentence", [
-    (dict(seed="one"), "seed is 'one'; it must be a whole number"),
-    (dict(learning_rate=5), "shallnet_learning_rate is 5; it must be a number from 1e-07 to 1"),
-    (dict(target="mood"), "there is no target 'mood'"),
-    (dict(genre="tapestry"), "no labelled painting of the genre 'tapestry'")])
-def test_a_wrong_parameter_stops_the_experiment(parameters, sentence, smoke_gallery, tmp_path):
+def test_a_wrong_parameter_stops_the_experiment(smoke_gallery, tmp_path):
     with pytest.raises(PapermillExecutionError, match="InputError") as failure:
-        execute("shallnet", tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), **parameters)
-    assert sentence in failure.value.evalue
+        execute("shallnet", tmp_path, paintings=str(smoke_gallery), out=str(tmp_path), genre="tapestry")
+    assert "no labelled painting of the genre 'tapestry'" in failure.value.evalue
     assert not (tmp_path / "metrics.json").exists()

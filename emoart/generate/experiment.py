@@ -89,6 +89,25 @@ def _pictures(files, size, out, settings):
         with replacing(out / "rejects.csv") as path: rejects.to_csv(path, index=False)
     return pictures, len(rejects)
 
+_PAGE = """# {model}
+
+Paints pictures of {size} by {size} pixels, from noise. Learned from {pictures:,} pictures ({left_out} left out; \
+rejects.csv says why) in {epochs} epochs, seed {seed}.
+
+| on {measured_on} pictures | untrained | trained |
+|---|---|---|
+| KID, 0 is the same as real | {before} | {after} |
+{doubts}
+`emoart sample {folder} --out more.png` lets it paint more. The way there: history.jsonl, samples/ and training.gif.
+"""
+
+def _page(metrics, out, seed):
+    "What a run came to, for people to read."
+    def told(kid): return f"{kid['kid']:.3f} ({kid['kid_low']:.3f} to {kid['kid_high']:.3f})"
+    doubts = "".join(f"\n{doubt[0].upper()}{doubt[1:]}.\n" for doubt in metrics["warnings"])
+    return _PAGE.format(**metrics, folder=out, seed=seed, doubts=doubts, before=told(metrics["untrained"]),
+                        after=told(metrics["test"]))
+
 def _measures(epoch):
     "The measures in a row of the history."
     return {key: value for key, value in epoch.items() if key not in ("epoch", *METERS)}
@@ -127,6 +146,7 @@ def run_gan(
     if judge:
         shown = dict(generated=evaluator.sample(gan.generator), real=evaluator.pictures)
         metrics["judged"] = {which: mean_prediction(shown[which], judge) for which in shown}
+    with replacing(out / "README.md") as path: path.write_text(_page(metrics, out, settings.seed))
     write_json(out / "metrics.json", metrics)
     return metrics
 
