@@ -54,7 +54,7 @@ def test_the_table_names_what_there_is():
         assert callable(imported(model.fit)) and set(model.evidence) <= set(EVIDENCE) and set(model.kinds) <= set(KINDS)
         assert set(model.mean_of) <= set(MODELS)
     for function in EVIDENCE.values(): assert callable(imported(function))
-    for name in (*(model.name for model in CLASSIFIERS), *GENERATORS): assert find_notebook(name).exists()
+    for name in (*(model.notebook for model in CLASSIFIERS), *GENERATORS): assert find_notebook(name).exists()
 
 
 @pytest.mark.parametrize("kind", KINDS)

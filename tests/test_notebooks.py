@@ -11,7 +11,7 @@ from emoart.core.files import NOTEBOOKS, chapter_name, chapters, find_notebook
 from emoart.core.settings import load_settings
 from emoart.evaluate.models import CLASSIFIERS, GENERATORS
 
-EXPERIMENTS = {*(model.name for model in CLASSIFIERS), *GENERATORS, "faithfulness", "comparison"}
+EXPERIMENTS = {*(model.notebook for model in CLASSIFIERS), *GENERATORS, "faithfulness", "comparison"}
 OTHERS = [*(chapter_name(path) for path in chapters()), "index"] # test_bench.py runs the bench
 OTHERS = [name for name in OTHERS if name not in EXPERIMENTS and name != "bench"]
 

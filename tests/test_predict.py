@@ -15,13 +15,13 @@ from PIL import Image
 from emoart.data.clean import paintings_digest, read_paintings
 from emoart.data.emotions import GROUP_NAMES
 from emoart.evaluate.scores import tempered
-from emoart.models.predict import CHAPTERS, load_model, predict
+from emoart.models.predict import load_model, predict
 
 FAST = {"shallnet": ["-pepochs=1"], "transfer": ["-ptransfer_epochs=3", "-presize=pad"], "cvfc": ["-pcvfc_epochs=2"],
-        "fusion": ["-pepochs=2"]}
+        "fusion": ["-pepochs=2"], "lenet5": ["-pepochs=1"]}
 
 
-@pytest.fixture(scope="module", params=CHAPTERS)
+@pytest.fixture(scope="module", params=FAST)
 def trained(request, smoke_gallery, tmp_path_factory, workplace):
     "A model trained from the command line: its name, folder and what the command said."
     folder = tmp_path_factory.mktemp(request.param) / "model"
@@ -225,7 +225,7 @@ def test_a_model_file_of_another_version(folder, smoke_gallery, tmp_path, emoart
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["vgg", "--data", "."], ["no model 'vgg'", "shallnet, transfer, cvfc, fusion", "dcgan"]),
+    (["vgg", "--data", "."], ["no model 'vgg'", "shallnet, transfer, cvfc, fusion, moodnet", "dcgan"]),
     (["cvfc"], ["--sheet FILE or as --data FOLDER"]),
     (["cvfc", "--data", ".", "--sheet", "a.csv"], ["--sheet FILE or as --data FOLDER"]),
     (["cvfc", "--data", "."], ["paintings.csv"]),

@@ -59,8 +59,14 @@ class Model:
     evidence: tuple # of the kinds in EVIDENCE
     fit: str # "module:function"
     published: tuple = () # of `Published`
-    kinds: tuple = ("classes", "distribution", "values") # of target that it can learn
+    kinds: tuple = ("classes", "labels", "distribution", "values") # of target that it can learn
     mean_of: tuple = () # names of models whose predictions it averages, so that they need not be trained twice
+    chapter: str = "" # that it shares with other models, and whose parameter `model` names it; empty: its own
+
+    @property
+    def notebook(self) -> str:
+        "Name of its chapter."
+        return self.chapter or self.name
 
     def titled(self, settings: Settings) -> str:
         "Its name in tables."
@@ -85,7 +91,12 @@ CLASSIFIERS = ( # each has a chapter of its own
         Published("VGG16+TL v2", 0.572, dict(target="groups", backbone="vgg16", genre="portrait")))),
     Model("cvfc", "CV+FC", ("hand_made",), "emoart.models.cvfc:fit", (
         Published("CV+FC", 0.563, dict(target="groups")),)),
-    Model("fusion", "Fusion", ("features", "hand_made"), "emoart.models.fusion:fit"))
+    Model("fusion", "Fusion", ("features", "hand_made"), "emoart.models.fusion:fit"),
+    Model("moodnet", "MoodNet", ("pixels",), "emoart.models.moods:fit_moodnet", chapter="moods"),
+    Model("moodnet-dropout", "MoodNet, dropout", ("pixels",), "emoart.models.moods:fit_dropout", chapter="moods"),
+    Model("lenet5", "LeNet-5", ("pixels",), "emoart.models.moods:fit_lenet5", chapter="moods"),
+    Model("lenet5-relu", "LeNet-5, ReLU", ("pixels",), "emoart.models.moods:fit_lenet5_relu", chapter="moods"),
+    Model("alexnet", "AlexNet", ("pixels",), "emoart.models.moods:fit_alexnet", chapter="moods"))
 
 BESIDE = ( # what they are compared with
     Model("cv_logistic", "CV+logistic", ("hand_made",), "emoart.models.cvfc:fit_logistic",

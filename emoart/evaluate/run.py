@@ -24,7 +24,7 @@ from ..data.targets import Target, find_target
 from .models import EVIDENCE, Fitted, find_model, imported
 from .scores import (
     KINDS, Kind, calibration, calibration_error, constant_baseline, cross_validate, evaluate, fit_temperature, is_soft,
-    one_hot, plot_confusion, plot_history, plot_means, plot_values, soft_score, tempered, told)
+    one_hot, plot_confusion, plot_history, plot_labels, plot_means, plot_values, soft_score, tempered, told)
 
 # %% ../../nbs/2_evaluate/22_run.ipynb #84f37d1d
 class Evidence:
@@ -108,11 +108,11 @@ def by_column(
     names: tuple, # k columns
     y: np.ndarray, # (m, k) true values
     predicted: np.ndarray, # (m, k), or (n_repeats, m, k)
+    kind: Kind, # of the target
     settings: Settings, # n_bootstrap and seed
     **options, # folds and pictures, as for `evaluate`
 ) -> dict: # column -> measure -> {"value", "low", "high"}
-    "The measures of values, each column by itself."
-    kind = KINDS["values"]
+    "The measures of a kind, each column by itself."
     return {name: scores(y[:, [i]], predicted[..., [i]], kind, settings, **options) for i, name in enumerate(names)}
 
 def measured(
@@ -128,7 +128,7 @@ def measured(
         test=scores(y[test], predicted[test], kind, settings),
         baseline_train=kind.measure(y[train], constant_baseline(learned, train.sum()), None),
         baseline=scores(y[test], constant_baseline(learned, test.sum()), kind, settings))
-    if data.target.kind == "values": found["columns"] = by_column(data.names, y[test], predicted[test], settings)
+    if kind.by_column: found["columns"] = by_column(data.names, y[test], predicted[test], kind, settings)
     if data.target.kind != "classes": return found
     classes = y[test].argmax(1)
     found["confusion"] = confusion_matrix(classes, predicted[test].argmax(1), labels=range(len(data.names))).tolist()
@@ -189,9 +189,9 @@ def cross_validated(
     options = dict(folds=folds, pictures=pictures)
     found = dict(n_folds=settings.n_folds, test=scores(data.y, predicted, data.kind, settings, **options),
                  baseline=scores(data.y, constant, data.kind, settings, **options))
-    if data.target.kind == "values":
-        found["columns"] = by_column(data.names, data.y, predicted, settings, **options)
-        found["baseline_columns"] = by_column(data.names, data.y, constant, settings, **options)
+    if data.kind.by_column:
+        found["columns"] = by_column(data.names, data.y, predicted, data.kind, settings, **options)
+        found["baseline_columns"] = by_column(data.names, data.y, constant, data.kind, settings, **options)
     return found
 
 # %% ../../nbs/2_evaluate/22_run.ipynb #3b19e125
@@ -298,7 +298,7 @@ def _draw_answers(metrics, predictions, ax):
     names, test = metrics["names"], predictions[predictions.part == "test"]
     if metrics["kind"] == "classes": return plot_confusion(metrics["confusion"], names, ax)
     y, p = (test[[f"{letter}_{name}" for name in names]].to_numpy() for letter in "yp")
-    return {"distribution": plot_means, "values": plot_values}[metrics["kind"]](y, p, names, ax)
+    return {"distribution": plot_means, "labels": plot_labels, "values": plot_values}[metrics["kind"]](y, p, names, ax)
 
 def draw(
     folder: Path, # of an experiment

@@ -46,12 +46,13 @@ def comparable(
 
 # %% ../../nbs/8_findings/80_comparison.ipynb #6cf1c053
 def chosen_models(
-    names: str, # of models, separated by commas; or all, learners (all but ShallNet), recipes
+    names: str, # of models, separated by commas; or all, learners (that do not start from pixels), networks, recipes
     kind: str, # of the target; what cannot learn it is left out of a group of models
 ) -> tuple: # of names
     "The models that a text asks for. Raises `InputError` for an unknown name."
     every = [model.name for model in (*CLASSIFIERS, *BESIDE)]
-    groups = {"all": every, "learners": [name for name in every if name != "shallnet"],
+    networks = [name for name in every if "pixels" in MODELS[name].evidence]
+    groups = {"all": every, "networks": networks, "learners": [name for name in every if name not in networks],
               "recipes": ["transfer", *(model.name for model in RECIPES)]}
     if names in groups: return tuple(name for name in groups[names] if kind in MODELS[name].kinds)
     return tuple(find_model(name.strip()).name for name in names.split(","))
@@ -69,8 +70,8 @@ def _measures(data, predicted, settings, folds):
     found = scores(data.y, predicted, data.kind, settings, **options)
     if data.target.kind == "classes" and is_soft(data.y):
         found |= scores(data.y, predicted, data.kind, settings, pictures=options["pictures"], measure=soft_score)
-    if data.target.kind == "values":
-        for name, measures in by_column(data.names, data.y, predicted, settings, **options).items():
+    if data.kind.by_column:
+        for name, measures in by_column(data.names, data.y, predicted, data.kind, settings, **options).items():
             found |= {f"{metric} {name}": measure for metric, measure in measures.items()}
     return found
 

@@ -32,10 +32,10 @@ def _card(folder):
     metrics, run = (json.loads((folder / name).read_text()) for name in ("metrics.json", "run.json"))
     settings = run["settings"]
     return dict(
-        card_version=CARD_VERSION, model=chapter_name(run["notebook"]), title=metrics["model"],
+        card_version=CARD_VERSION, model=run["parameters"].get("model") or chapter_name(run["notebook"]), title=metrics["model"],
         target=metrics["target"], kind=metrics["kind"], names=metrics["names"],
         untrained=metrics.get("untrained", []), temperature=metrics.get("temperature", 1.0), doubt=_doubt(metrics),
-        image_size=settings["image_size"], resize=settings["resize"], parameters=metrics["parameters"],
+        image_size=metrics.get("image_size", settings["image_size"]), resize=settings["resize"], parameters=metrics["parameters"],
         sha256=_sha256(folder / "model.keras"),
         data=dict({name: metrics[name] for name in ("used", "n_train", "n_test")}, digest=run["data_digest"]),
         metrics={name: metrics[name] for name in _MEASURED if name in metrics},
@@ -111,7 +111,7 @@ def chapter_settings(
     overrides: dict, # name -> value; a name of the chapter's own or a flat one
 ) -> Settings: # with the chapter's names resolved
     "Settings for a model: `learning_rate` of cvfc is `cvfc_learning_rate`. Raises what `load_settings` raises."
-    flat = {setting_name(model, name) or name: value for name, value in overrides.items()}
+    flat = {setting_name(MODELS[model].notebook, name) or name: value for name, value in overrides.items()}
     settings = load_settings(profile, **flat)
     folds = find_target(settings.target).kind != "classes" and "pixels" not in MODELS[model].evidence
     return load_settings(profile, **{"n_folds": 5 if folds else None, **flat})
@@ -131,7 +131,7 @@ def train(
     Raises `InputError` for bad input, `NotRun` where pretrained weights cannot be had, `RunError` otherwise."""
     from emoart.data.clean import clean, genre_line, read_paintings
     from emoart.run.experiments import parameters_from, run_notebook
-    find_model(model, CHAPTERS)
+    row = find_model(model, CHAPTERS)
     if (sheet is None) == (data is None):
         raise InputError("give the paintings either as --sheet FILE or as --data FOLDER")
     settings = chapter_settings(model, profile, overrides)
@@ -141,8 +141,8 @@ def train(
     read_paintings(data, settings.genre, settings.target) # says what is wrong before anything starts
     used = genre_line(data, settings.genre, settings.target)
     if used: say(used)
-    notebook = find_notebook(model)
-    run_notebook(notebook, out, {**parameters_from(notebook, settings), "paintings": str(data), "out": str(out)})
+    notebook, given = find_notebook(row.notebook), dict(paintings=str(data), out=str(out))
+    run_notebook(notebook, out, {**parameters_from(notebook, settings, model), **given})
     return leave_card(out)
 
 # %% ../../nbs/3_models/39_predict.ipynb #6badcb4c
@@ -233,6 +233,7 @@ def _answer(card, p):
     named = {name: float(share) for name, share in zip(card["names"], p) if name not in card["untrained"]}
     if card["kind"] == "values": return {"values": named}
     leading = {"group": card["names"][p.argmax()]} if card["kind"] == "classes" else {}
+    if card["kind"] == "labels": leading = {"labels": [name for name, share in named.items() if share > 0.5]}
     return {**leading, "probabilities": named}
 
 def readable(
@@ -292,13 +293,14 @@ def _cells(answer, blocks):
     if len(shares) > AT_MOST:
         leading = sorted(shares, key=shares.get, reverse=True)[:AT_MOST]
         return [f"{name} {shares[name]:.2f}".ljust(18) for name in leading]
-    return [f"{answer.get('group', ''):9}", *(f"{share:4.2f} {bar(share, blocks=blocks)}" for share in shares.values())]
+    said = answer.get("group") or "+".join(answer.get("labels", ())) or "-"
+    return [f"{said:9}", *(f"{share:4.2f} {bar(share, blocks=blocks)}" for share in shares.values())]
 
 def _heading(answer):
     "The names of the columns behind that of the picture."
     if "values" in answer: return [f"{name:9}" for name in answer["values"]]
     if len(answer["probabilities"]) > AT_MOST: return ["most likely"]
-    return [f"{'group':9}", *(f"{name:13}" for name in answer["probabilities"])]
+    return [f"{'labels' if 'labels' in answer else 'group':9}", *(f"{name:13}" for name in answer["probabilities"])]
 
 def _short(name): return name if len(name) <= 32 else f"{name[:14]}…{name[-17:]}"
 

@@ -134,9 +134,9 @@ def gallery(
 ):
     "Paint the synthetic gallery whose answer is known."
     from emoart.core.settings import load_settings
-    from emoart.data.gallery import make_gallery
-    s = load_settings(profile, **_overrides(parameter))
-    print(make_gallery(out, s.n_labelled, s.n_unlabelled, s.global_cue, s.local_cue, s.seed))
+    from emoart.data.gallery import DIALS, make_gallery
+    settings = load_settings(profile, **_overrides(parameter))
+    print(make_gallery(out, **{name: getattr(settings, name) for name in DIALS}))
 
 # %% ../../nbs/7_run/79_cli.ipynb #0beae787
 @app.command()

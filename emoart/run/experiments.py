@@ -195,12 +195,14 @@ def checked_parameters(
 def parameters_from(
     notebook: Path, # a chapter, NN_name.ipynb
     settings: Settings, # of the run
+    model: str = "", # that is meant, where a chapter has several
 ) -> dict: # name -> value, for every parameter that is a setting, and where things are kept
     "Values for a notebook: `learning_rate` of `30_shallnet` is the setting `shallnet_learning_rate`."
     values, chapter = settings.flat(), chapter_name(notebook)
     own = {name: setting_name(chapter, name) for name in parameters_of(notebook)}
     own |= {name: name for name in ("profile", *PLACES)}
-    return {name: values[known] for name, known in own.items() if known}
+    several = {"model": model} if "model" in own else {}
+    return {name: values[known] for name, known in own.items() if known} | several
 
 def settings_of(
     notebook: Path, # experiment notebook

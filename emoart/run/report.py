@@ -27,7 +27,7 @@ from ..data.gallery import ceiling
 from ..data.images import open_rgb
 from ..data.tables import read_sheet
 from ..data.targets import colours_of
-from ..evaluate.models import CLASSIFIERS, find_model
+from ..evaluate.models import CLASSIFIERS, MODELS, find_model
 from ..evaluate.run import draw, load_data, read_predictions
 from ..evaluate.scores import KINDS, METRICS
 from .experiments import RunError, parameters_from, read_run, run_notebook
@@ -332,14 +332,19 @@ def _check_run(run, about):
                          "give this one another name with --name, or delete that folder")
 
 # %% ../../nbs/7_run/71_report.ipynb #3fddd884
+def _about_gallery(settings):
+    "What is known of the gallery beforehand."
+    about = (f"A synthetic gallery of {settings.n_labelled} labelled paintings, global cue {settings.global_cue:g}, "
+             f"local cue {settings.local_cue:g}")
+    if settings.n_viewers: return f"{about}; the paintings mix emotions, and {settings.n_viewers} viewers saw each."
+    found, seen = percent(ceiling(settings.global_cue)), percent(ceiling(settings.local_cue))
+    return (f"{about}. Of four groups, whoever reads nothing but the global cue is right {found} of the time at best, "
+            f"nothing but a portrait's local cue {seen}.")
+
 def _prepare(settings, sheet, words):
     "Clean the sheet, or paint and clean the gallery: folder of the paintings, and a sentence on them."
     if sheet is None:
-        found, seen = percent(ceiling(settings.global_cue)), percent(ceiling(settings.local_cue))
-        return cleaned_gallery(settings), (
-            f"A synthetic gallery of {settings.n_labelled} labelled paintings, global cue {settings.global_cue:g}, "
-            f"local cue {settings.local_cue:g}. Of four groups, whoever reads nothing but the global cue is right "
-            f"{found} of the time at best, nothing but a portrait's local cue {seen}.")
+        return cleaned_gallery(settings), _about_gallery(settings)
     folder = settings.cache_folder / f"sheet-{sheet.stem[:60]}-{hashlib.sha256(str(sheet).encode()).hexdigest()[:8]}"
     clean(sheet, folder, words=words)
     return folder, f"Paintings of {sheet.name}."
@@ -370,8 +375,8 @@ class _Steps:
 
 def _run_experiment(name, run, settings, paintings, failures):
     "Run an experiment unless it is finished: what it came to. One that fails costs the others nothing."
-    notebook = find_notebook(name)
-    parameters = dict(parameters_from(notebook, settings), paintings=str(paintings), out=str(run / name))
+    notebook = find_notebook(MODELS[name].notebook)
+    parameters = dict(parameters_from(notebook, settings, name), paintings=str(paintings), out=str(run / name))
     try: ran = run_notebook(notebook, run / name, parameters)
     except NotRun as missing: return f"{name}: not run, {missing}"
     except (RunError, InputError) as failure:
