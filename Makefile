@@ -26,7 +26,7 @@ reproduce: setup ## gallery, experiments, Table 1 and report (PROFILE=smoke, qui
 	$(BIN)/emoart reproduce --profile $(PROFILE)
 
 test: setup ## clean notebooks, exact export, fresh README, and every test
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadgroup --durations 10
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --durations 10
 
 lab: setup ## open the notebooks in JupyterLab
 	$(BIN)/jupyter lab --ServerApp.root_dir="$(CURDIR)" --LabApp.default_url=/lab/tree/nbs/index.ipynb $(if $(filter 0,$(shell id -u)),--allow-root)

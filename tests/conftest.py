@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from emoart.core.files import ROOT
 from emoart.core.settings import load_settings
@@ -19,12 +20,14 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 ALONE = {"test_notebooks", "test_repository"} # files whose tests share next to nothing
 
 
-@pytest.hookimpl(tryfirst=True) # before pytest-xdist looks for the marks
-def pytest_collection_modifyitems(items):
-    "A file stays on one worker, for what its tests share; those of `ALONE` go to whoever is free, after the rest."
-    for item in items:
-        if item.path.stem not in ALONE: item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: item.path.stem in ALONE)
+class ByFile(LoadScopeScheduling):
+    "A file stays on one worker, for what its tests share; each test of `ALONE` goes to whoever is free, after the rest."
+    def _split_scope(self, nodeid):
+        file = nodeid.split("::")[0]
+        return nodeid if Path(file).stem in ALONE else file
+
+
+def pytest_xdist_make_scheduler(config, log): return ByFile(config, log)
 
 
 def run_emoart(*arguments, timeout=300, environment={}):

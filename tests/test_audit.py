@@ -1,4 +1,5 @@
 "The audit: every figure of its table recomputed and found in the thesis, the printed variants, the committed results."
+import itertools
 import json
 
 import numpy as np
@@ -8,12 +9,15 @@ import tensorflow as tf
 
 from emoart.core.files import ROOT, InputError, chapters, write_json
 from emoart.core.settings import SETTINGS, load_settings
+from emoart.data.tables import read_sheet
+from emoart.data.targets import TARGETS
 from emoart.evaluate.run import read_history, read_predictions
 from emoart.evaluate.scores import KINDS, one_hot
 from emoart.findings import audit
 from emoart.findings.audit import (
     DIALS, FIGURES, TEST_LABELS, VARIANTS, audit_row, printed_accuracy, printed_cost, printed_features, printed_head,
     printed_landmarks, printed_loss, printed_output, printed_scaling, run_audit, run_printed)
+from emoart.findings.audit_moods import COUNTS, RMSE, constant_rmse, whole_multiples
 from emoart.models.cvfc import cvfc, fit, hand_made_features
 
 pytestmark = pytest.mark.filterwarnings("ignore:You are using a softmax over axis -1")
@@ -161,3 +165,19 @@ def test_the_committed_table():
     right = gallery[gallery.variant == "corrected"].set_index(["global_cue", "local_cue", "model"])
     right = right.balanced_accuracy.sort_index()
     assert (right[1, 0] > 0.9).all() and (right[0, 0] < 0.4).all()
+
+
+def test_errors_of_moods_are_differences_of_class_numbers():
+    assert whole_multiples(RMSE.values()) == [655]
+    assert [round(error**2 * 655) for error in RMSE.values()] == [2577, 2418, 2007, 2138, 2143]
+    assert sum(COUNTS.values()) == 3282 and COUNTS["euphoric"] / 3282 == pytest.approx(0.5195, abs=1e-4)
+    assert constant_rmse(("a", "b", "c"), "a", dict(a=1, b=1, c=2)) == pytest.approx((9 / 4) ** 0.5) # by hand
+    of_orders = [constant_rmse(order) for order in itertools.permutations(COUNTS)]
+    assert (min(of_orders), max(of_orders)) == pytest.approx((0.99, 3.49), abs=0.01)
+    in_full = ("aggressive", "A+C", "A+C+E", "A+E", "calm", "euphoric", "E+C")
+    assert constant_rmse(in_full) == pytest.approx(1.69, abs=0.01) and constant_rmse(in_full) < min(RMSE.values())
+
+
+def test_counts_of_moods_are_those_of_the_published_table(shared):
+    table = read_sheet(shared / "wikiart_emotions" / "WikiArt-Emotions-All.tsv", judged="art")
+    assert TARGETS["moods7"].read(table).sum().astype(int).to_dict() == COUNTS

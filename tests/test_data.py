@@ -154,8 +154,9 @@ def test_a_sheet_says_the_same_whatever_program_wrote_it(program, tmp_path):
     (tmp_path / "c.gif").write_bytes(picture("P", format="GIF"))
     rows = pd.DataFrame({
         "Title": ["1984", "Ürgüp, „日本“", "not = a formula"], "Artist": ["", "O'Keeffe; G.", "a \"b\" c"],
-        "Genre": ["portrait", "landscape", "Portrait "], "Emotion": ["Joy", "Fear", ""], "share_joy": [0.75, 0.125, 0.5],
-        "share_fear": [0.25, 0.875, 0.5], "valence": [-0.5, 1, 3.25], "Image URL": ["a.jpg", "b.png", "c.gif"]})
+        "Genre": ["portrait", "landscape", "Portrait "], "Emotion": ["Joy", "Fear", ""],
+        "share_joy": [0.75, 0.125, 0.5], "share_fear": [0.25, 0.875, 0.5], "valence": [-0.5, 1, 3.25],
+        "Image URL": ["a.jpg", "b.png", "c.gif"]})
     sheets = {program: tmp_path / f"{program}.xlsx" for program in ("openpyxl", "xlsxwriter")}
     sheets |= {"plain": tmp_path / "plain.csv", "tsv": tmp_path / "t.tsv", "semicolons": tmp_path / "s.csv"}
     rows.to_csv(sheets["plain"], index=False)

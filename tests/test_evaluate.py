@@ -8,8 +8,8 @@ from emoart.data.emotions import GROUP_NAMES
 from emoart.data.splits import merged_strata, repeated_folds
 from emoart.evaluate.scores import (
     KINDS, calibration, calibration_error, class_score, compare, constant_baseline, corrected_t_test, cross_validate,
-    distribution_score, evaluate, fold_scores, is_soft, majority_baseline, one_hot, paired_bootstrap, score, soft_score,
-    value_score)
+    distribution_score, evaluate, fold_scores, is_soft, label_score, majority_baseline, one_hot,
+    paired_bootstrap, score, soft_score, value_score)
 
 # six paintings, three classes: 0 0 0 1 1 2, predicted 0 0 1 1 2 2
 Y = np.array([0, 0, 0, 1, 1, 2])
@@ -265,20 +265,33 @@ def test_the_constant_baseline_of_every_kind():
     random = np.random.default_rng(0)
     shares, values = random.dirichlet(np.ones(3), 200), random.normal([4, 50], [1, 10], (200, 2))
     folds = folds_of(np.zeros(200, int), range(200), n_folds=4, n_repeats=2, classes=False)
-    for kind, y in (("classes", one_hot(shares.argmax(1), 3)), ("distribution", shares), ("values", values)):
+    labels = (shares > 0.3).astype(float)
+    for kind, y in (("classes", one_hot(shares.argmax(1), 3)), ("labels", labels), ("distribution", shares),
+                    ("values", values)):
         assert constant_baseline(y, 3) == pytest.approx(np.tile(y.mean(0), (3, 1)))
         constant = cross_validate(lambda train, test: constant_baseline(y[train], test.sum()), folds)
         measured = evaluate(y, constant, 100, folds=folds, measure=KINDS[kind].measure)
-        if kind == "classes": assert measured["auc"] == dict(value=.5, low=.5, high=.5)
+        if kind in ("classes", "labels"): assert measured["auc"] == dict(value=.5, low=.5, high=.5)
         if kind == "values": assert measured["pearson"] == dict(value=0, low=0, high=0)
         if kind == "values": assert -.05 < measured["r2"]["value"] <= 0
 
 
 def test_every_kind_has_a_first_measure_that_it_gives():
-    y = np.array([[.7, .3], [.2, .8], [.4, .6]])
-    for kind in KINDS.values():
+    shares = np.array([[.7, .3], [.2, .8], [.4, .6]])
+    for name, kind in KINDS.items():
+        y = np.eye(2)[[0, 1, 1]] if name == "labels" else shares
         perfect, constant = (kind.measure(y, p, None)[kind.metric] for p in (y, constant_baseline(y, 3)))
         assert perfect > constant if kind.higher else perfect < constant
+
+
+def test_labels_are_scored_each_by_itself():
+    y = np.array([[1, 1, 1], [1, 0, 1], [0, 1, 1], [0, 0, 1]]) # everything has the third, which tells nothing
+    p = np.array([[.9, .4, .9], [.6, .3, .9], [.7, .2, .9], [.1, .1, .2]])
+    found = label_score(y, p)
+    assert found["auc"] == pytest.approx((3 / 4 + 3 / 4) / 2) # pairs in the right order: 3 of 4, 3 of 4
+    assert found["balanced_accuracy"] == pytest.approx(((2 / 2 + 1 / 2) / 2 + (0 / 2 + 2 / 2) / 2) / 2)
+    assert found["macro_f1"] == pytest.approx((2 * 2 / (3 + 2) + 0) / 2)
+    assert found["accuracy"] == pytest.approx((3 + 2 + 3) / 12) and found["exact"] == pytest.approx(1 / 4)
 
 
 def test_classes_are_scored_by_the_largest_share():

@@ -8,7 +8,8 @@ from conftest import assert_one_sentence
 from emoart.core.backend import seed_everything
 from emoart.core.files import InputError
 from emoart.core.settings import load_settings
-from emoart.data.gallery import ceiling, make_gallery, plan_gallery
+from emoart.data.artist import parts_of
+from emoart.data.gallery import ceiling, expected_answers, make_gallery, plan_gallery
 from emoart.evaluate.run import load_data, run
 
 
@@ -73,3 +74,33 @@ def test_planted_truth(global_cue, local_cue, painted, tmp_path):
     if global_cue: assert ceiling(1) == 1 and scores["balanced_accuracy"]["value"] > 0.75
     else:
         for score in (scores["accuracy"], scores["balanced_accuracy"]): assert score["low"] <= 0.25 <= score["high"]
+
+
+def test_a_gallery_mixes_emotions_when_it_is_asked_to():
+    plan, plain = plan_gallery(400, 6, seed=1, n_viewers=10), plan_gallery(400, 6, seed=1)
+    seen = plan.filter(like="share_").head(400).astype(float)
+    assert not plain.filter(like="share_").shape[1] and "mixture" not in plain
+    assert (seen.sum(axis=1) >= 1 - 1e-9).all() and ((seen * 10 - (seen * 10).round()).abs() < 1e-9).all().all()
+    parts = plan.mixture.map(parts_of)
+    assert set(parts.map(len)) == {1, 2, 3} and all(abs(sum(each.values()) - 1) < 1e-9 for each in parts)
+    expected = expected_answers(plan.mixture).head(400)
+    heard = plan[expected.columns].head(400).astype(float)
+    assert (heard.mean() - expected.mean()).abs().max() < 0.03
+    assert heard.corrwith(expected).min() > 0.85 # the floor: ten viewers are not everybody
+    assert (plan.emotion.tail(6) == "").all() and (plan.share_joy.tail(6) == "").all()
+    blind, open_eyed = (plan_gallery(200, global_cue=cue, local_cue=cue, n_viewers=5) for cue in (0, 1))
+    assert (open_eyed.look == open_eyed.mixture).all() and (blind.look == blind.mixture).mean() < 0.1
+    assert (open_eyed.face[open_eyed.genre == "portrait"] == open_eyed.mixture[open_eyed.genre == "portrait"]).all()
+
+
+@pytest.mark.parametrize("global_cue", [1, 0])
+def test_moods_are_found_where_they_are_planted(global_cue, painted, tmp_path):
+    gallery = painted(n_labelled=240, global_cue=global_cue, local_cue=0, n_viewers=10)
+    settings = load_settings("smoke", genre="", target="moods")
+    seed_everything(settings.seed)
+    found = run("cvfc", load_data(settings, str(gallery)), settings, tmp_path)
+    assert list(found["columns"]) == found["names"] == ["euphoric", "aggressive", "calm"]
+    for mood, scores in {"all": found["test"], **found["columns"]}.items():
+        if global_cue: assert scores["auc"]["low"] > 0.5, mood
+        else: assert scores["auc"]["low"] <= 0.5 <= scores["auc"]["high"] + 0.05, mood
+    assert found["baseline"]["auc"]["value"] == 0.5

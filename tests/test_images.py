@@ -57,7 +57,7 @@ MODES = { # file, size and colour that a viewer shows
     "16 bits": (encoded(DEEP, "PNG"), WIDE, (127, 127, 127)),
     "damaged EXIF": (encoded(WALL, "PNG", exif=b"Exif\0\0QQQQQQQQ"), WIDE, WHITE),
     "profile": (encoded(Image.new("RGB", WIDE, (255, 0, 0)), "PNG", icc_profile=SWAPPED), WIDE, (0, 255, 0)),
-    "damaged profile": (encoded(Image.new("RGB", WIDE, (255, 0, 0)), "PNG", icc_profile=SWAPPED[:90]), WIDE, (255, 0, 0)),
+    "damaged profile": (encoded(WALL, "PNG", icc_profile=SWAPPED[:90]), WIDE, WHITE),
     "turned": (encoded(WALL, "JPEG", exif=SIDEWAYS), (4, 6), WHITE)}
 
 

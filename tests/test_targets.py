@@ -29,6 +29,7 @@ VOTES = table( # people who chose several words; words of no group; groups' own 
     share_surprise=["0.2", "", "", "", "0.2", "0"], share_negative=["", "", "0.3", "", "0.1", "0"],
     share_bewilderment=["0.9", "0", "0.9", "", "0.4", "0"])
 
+E = [1, 0, 0, 0, 0, 0, 0] # euphoric, of seven
 CASES = [
     ("groups", WORDS, [[0, 0, 0, 1], [1, 0, 0, 0], [0, 0, 1, 0], [0, 1, 0, 0], [0, 1, 0, 0], NOTHING, NOTHING]),
     ("groups", VOTES, [[.2, 0, .2, .6], NOTHING, [1, 0, 0, 0], [0, 0, 0, 1], [3 / 7, 0, 2 / 7, 2 / 7],
@@ -41,6 +42,9 @@ CASES = [
                          NOTHING]),
     ("emotions", VOTES, [[6 / 19, 2 / 19, 2 / 19, 0, 9 / 19], [.5, .5, 0, 0, 0], [0, 0, 0, .25, .75], NOTHING,
                          [.2 / 1.1, .2 / 1.1, .2 / 1.1, .1 / 1.1, .4 / 1.1], NOTHING]),
+    ("moods", WORDS, [[1, 0, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1], NOTHING, NOTHING, NOTHING]),
+    ("moods", VOTES, [[1, 0, 0], [1, 1, 0], NOTHING, [1, 0, 0], NOTHING, [0, 1, 0]]),
+    ("moods7", VOTES, [E, [0, 0, 0, 0, 0, 1, 0], NOTHING, E, NOTHING, [0, 1, 0, 0, 0, 0, 0]]),
     ("values", table(valence=["6.1", "", "4", "x"], arousal=["5", "2", "", "3"], dominance=["", "", "", ""]),
      [[6.1, 5], NOTHING, NOTHING, NOTHING]),
     ("values", table(dominance=["3"], valence=["1"], arousal=["-2.5"]), [[1, -2.5, 3]])]
@@ -53,12 +57,15 @@ def test_targets_by_hand(target, paintings, expected):
 
 @pytest.mark.parametrize("name, columns", [
     ("groups", list(GROUP_NAMES)), ("positive", ["rest", "positive"]), ("poles", ["negative", "positive"]),
-    ("emotions", ["joy", "fear", "surprise", "negative", "bewilderment"]), ("values", [])])
+    ("emotions", ["joy", "fear", "surprise", "negative", "bewilderment"]),
+    ("moods", ["euphoric", "aggressive", "calm"]),
+    ("moods7", ["euphoric", "aggressive", "calm", "E+C", "A+C", "A+E", "A+C+E"]), ("values", [])])
 def test_columns_have_names_and_hold_shares(name, columns):
     frame = TARGETS[name].read(VOTES)
     assert list(frame) == columns
     known = frame.dropna().to_numpy()
-    if TARGETS[name].kind != "values": assert known.min() >= 0 and known.sum(1) == pytest.approx(1)
+    if TARGETS[name].kind != "values": assert known.min() >= 0 and known.max() <= 1
+    if TARGETS[name].kind in ("classes", "distribution"): assert known.sum(1) == pytest.approx(1)
 
 
 def test_rows_keep_their_place_whatever_the_index():
@@ -93,7 +100,7 @@ def test_cells_that_are_no_numbers_are_empty():
 @pytest.mark.parametrize("name, sentence", [
     ("group", "there is no target 'group'; did you mean groups?"),
     ("value", "there is no target 'value'; did you mean values?"),
-    ("mood", "there is no target 'mood'; there are groups, positive, poles, emotions, values")])
+    ("humour", "there is no target 'humour'; there are groups, positive, poles, emotions, moods, moods7, values")])
 def test_an_unknown_target_is_said_in_one_sentence(name, sentence):
     with pytest.raises(InputError) as error: find_target(name)
     assert str(error.value) == sentence

@@ -99,10 +99,10 @@ AGREED = 0.4 # share of the viewers that makes a word count (WikiArt Emotions, t
 def _has_mood(paintings):
     "(n, 3) bool, a column a mood: whether a word of it was chosen."
     shares = word_shares(paintings)
-    words = paintings.emotion.map(words_in).where(shares.isna().all(axis=1), other=None)
+    words = paintings.emotion.where(~shares.gt(0).any(axis=1), "").map(words_in) # where nobody chose any
     def has(mood):
         agreed = shares[[word for word in shares if mood_of(word) == mood]].ge(AGREED).any(axis=1)
-        return agreed | words.map(lambda cell: mood in map(mood_of, cell or ()))
+        return agreed | words.map(lambda cell: mood in map(mood_of, cell)).astype(bool)
     return pd.DataFrame({mood: has(mood) for mood in MOODS}, paintings.index).astype(bool)
 
 def read_moods(
@@ -120,7 +120,7 @@ def read_moods7(
 ) -> pd.DataFrame: # (n, 7) 1 for the class, 0 elsewhere, NaN where there is no mood
     "The seven classes of Wang and Kakkad, in their order."
     has = _has_mood(paintings)
-    classes = pd.DataFrame({name: (has == which).all(axis=1) for name, which in MOODS7.items()}, paintings.index)
+    classes = pd.DataFrame({name: (has == list(which)).all(axis=1) for name, which in MOODS7.items()}, paintings.index)
     return classes.astype(float).where(has.any(axis=1))
 
 # %% ../../nbs/1_data/11_targets.ipynb #5ecfad35

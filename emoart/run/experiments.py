@@ -15,6 +15,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import multiprocessing
 import os
 import platform
@@ -140,7 +141,7 @@ class Parameter:
         if self.optional and value in (None, "None"): return None
         if self.type is None: return value
         if self.type is float and type(value) is int: value = float(value)
-        if type(value) is not self.type or value != value: raise ValueError(value)
+        if type(value) is not self.type or value in (math.inf, -math.inf) or value != value: raise ValueError(value)
         if self.choices and value not in self.choices: raise ValueError(value)
         if self.low is not None and value < self.low: raise ValueError(value)
         if self.high is not None and value > self.high: raise ValueError(value)
