@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
-.PHONY: help setup reproduce test lab docs export readme results real portraits audit bench lock persons
+.PHONY: help setup reproduce test lab docs export readme results real moods portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -68,6 +68,19 @@ real: setup ## reports/real.csv: every classifier on real paintings in 5 x 5 fol
 				-p target $$target -p models "$$models" -p n_repeats $$([ $$models = shallnet ] && echo 1 || echo 5) \
 				-p out "$(CURDIR)/$$run-$$models" || exit 1; done; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('real')"
+
+MOODS = run="$(CURDIR)/reports/runs/moods-$(1)"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" -p n_viewers 10 -p n_repeats 1
+moods: setup ## reports/moods.csv: seven models on moods, an hour and a half of two cores (PAINTINGS=folder adds real paintings)
+	for target in moods7 moods; do \
+		for models in "transfer,$$([ $$target = moods ] && echo cvfc || echo last_layer)" moodnet,moodnet-dropout,lenet5,lenet5-relu,alexnet; do \
+			for cue in 1 0; do $(call MOODS,planted-$$target-$$cue-$$(echo $$models | cut -d, -f1)) \
+				-p target $$target -p models $$models -p global_cue $$cue -p local_cue 0 || exit 1; done; \
+			[ -z "$(PAINTINGS)" ] || { $(call MOODS,real-$$target-$$(echo $$models | cut -d, -f1)) \
+				-p target $$target -p models $$models -p paintings "$(abspath $(PAINTINGS))" \
+				-p n_repeats $$(case $$models in transfer*) echo 5;; *) echo 1;; esac) || exit 1; }; done; done
+	for more in "moods 3" "moods 100" "emotions 10" "values 10"; do set -- $$more; $(call MOODS,more-$$1-$$2) -p target $$1 \
+		-p models moodnet,transfer -p global_cue 1 -p local_cue 0 -p n_viewers $$2 || exit 1; done
+	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('moods')"
 
 PAINT = $(BIN)/emoart train $(1) --images "$(IMAGES)" $(if $(JUDGE),--judge "$(JUDGE)") --profile thesis -p gan_every=4 --out reports/runs/portraits/$(1)
 portraits: setup ## reports/gan: the three generators on real portraits, an hour of two cores (IMAGES=folder, JUDGE=trained classifier)

@@ -89,11 +89,11 @@ def test_each_addition_costs_what_the_page_says():
 
 
 def test_a_label_scheme_and_a_classifier_are_known_everywhere(copy, smoke_gallery, tmp_path):
-    said = run(copy, "train", "linear", "--data", smoke_gallery, "--profile", "smoke", "-p", "target=moods_of_two",
+    said = run(copy, "train", "linear", "--data", smoke_gallery, "--profile", "smoke", "-p", "target=tones",
                "-p", "image_size=64", "--out", tmp_path / "model", "-p", f"cache={tmp_path}")
     assert "\nLinear: balanced accuracy " in said
     metrics = json.loads((tmp_path / "model" / "metrics.json").read_text())
-    assert metrics["names"] == ["dark", "bright"] and metrics["target"] == "moods_of_two" and metrics["baseline"]
+    assert metrics["names"] == ["dark", "bright"] and metrics["target"] == "tones" and metrics["baseline"]
     picture = next((smoke_gallery / "images").iterdir())
     answer, = json.loads(run(copy, "predict", picture, "--model", tmp_path / "model", "--json"))
     assert set(answer["probabilities"]) == {"dark", "bright"} and answer["group"] in ("dark", "bright")

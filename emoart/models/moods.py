@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SEVEN_MOODS', 'NETWORKS', 'fit_moodnet', 'fit_dropout', 'fit_lenet5', 'fit_lenet5_relu', 'fit_alexnet', 'moodnet',
-           'lenet5', 'alexnet', 'fit', 'moods_ceiling', 'plot_curves']
+           'lenet5', 'alexnet', 'fit', 'ceiling_of_mixtures', 'plot_curves']
 
 # %% ../../nbs/3_models/31_moods.ipynb #4bb96524
 from collections.abc import Callable
@@ -15,6 +15,8 @@ import numpy as np
 from ..core.backend import keras
 from ..core.files import InputError
 from ..core.settings import Settings
+from ..data.gallery import DIALS, expected_answers, plan_gallery
+from ..data.targets import Target
 from ..evaluate.models import Fitted
 from ..evaluate.outputs import output_layers
 from ..evaluate.scores import KINDS, Kind
@@ -86,18 +88,16 @@ def fit(
 fit_moodnet, fit_dropout, fit_lenet5, fit_lenet5_relu, fit_alexnet = (partial(fit, network) for network in NETWORKS.values())
 
 # %% ../../nbs/3_models/31_moods.ipynb #70fe6682
-def moods_ceiling(
-    truth: str, # truth.csv of a gallery that mixes emotions
-    target, # of TARGETS, such as moods7
-    paintings, # table of cleaned paintings
-) -> np.ndarray: # (n, k) what the target's reading makes of the mixtures themselves, by painting; NaN where they have none
-    "What whoever knew the mixtures would say: expected answers, read as the viewers' answers are."
-    import pandas as pd
-    from emoart.data.gallery import expected_answers
-    known = pd.read_csv(truth, dtype=str, keep_default_na=False)
-    mixtures = dict(zip(known.file.str.rsplit("/").str[-1], known.mixture))
-    expected = expected_answers(paintings.url.str.rsplit("/").str[-1].map(mixtures)).assign(emotion="")
-    return target.read(expected).to_numpy(float)
+def ceiling_of_mixtures(
+    target: Target, # such as that of moods7
+    settings: Settings, # the dials of a gallery that mixes emotions
+) -> dict: # measure -> value
+    "What whoever knew the mixtures would score: expected answers and those of the viewers, both read by the target."
+    plan = plan_gallery(**{name: getattr(settings, name) for name in DIALS})
+    plan = plan[plan.group >= 0]
+    y, known = (target.read(answers.assign(emotion="")) for answers in (plan, expected_answers(plan.mixture)))
+    both = (y.notna() & known.set_axis(y.index).notna()).all(axis=1).to_numpy()
+    return KINDS[target.kind].measure(y.to_numpy(float)[both], known.to_numpy(float)[both], None)
 
 # %% ../../nbs/3_models/31_moods.ipynb #0225d8f4
 def plot_curves(
