@@ -231,7 +231,7 @@ def _in_turn(table, kind):
 def _said(row, metrics, letter):
     "What is true (letter y) or predicted (p) of a painting, in a few words."
     numbers = {name: row[f"{letter}_{name}"] for name in metrics["names"]}
-    if metrics["kind"] == "values": return ", ".join(f"{name} {value:.2f}" for name, value in numbers.items())
+    if KINDS[metrics["kind"]].by_column: return ", ".join(f"{name} {value:.2f}" for name, value in numbers.items())
     leading = sorted(numbers, key=numbers.get, reverse=True)[:2]
     return ", ".join(f"{name} {numbers[name]:.2f}" for name in leading)
 
