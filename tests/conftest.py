@@ -21,7 +21,7 @@ ALONE = {"test_notebooks", "test_repository"} # files whose tests share next to 
 
 
 class ByFile(LoadScopeScheduling):
-    "A file stays on one worker, for what its tests share; each test of `ALONE` goes to whoever is free, after the rest."
+    "A file stays on one worker, for what its tests share; each test of `ALONE` goes to whoever is free, at the end."
     def _split_scope(self, nodeid):
         file = nodeid.split("::")[0]
         return nodeid if Path(file).stem in ALONE else file

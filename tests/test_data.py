@@ -280,7 +280,7 @@ def test_a_word_beside_shares_stands_where_nobody_chose(tmp_path):
     assert kept.emotion.tolist() == ["Joy", "fear", "Saudade"] and "group" not in kept
     assert read_paintings(tmp_path / "out", labelled=False).group.tolist() == [3, 0, -1]
     assert summary["unknown_emotions"] == {"saudade": 1} and summary["undecided"] == 0
-    assert summary["labelled"] == {"groups": 2, "positive": 2, "poles": 2, "emotions": 1}
+    assert summary["labelled"] == {"groups": 2, "positive": 2, "poles": 2, "emotions": 1, "moods": 2, "moods7": 2}
 
 
 def cell(column, value):
@@ -614,7 +614,7 @@ def test_fetch_wikiart_emotions(tmp_path, emoart):
         summary = fetch_wikiart_emotions(tmp_path / "w", source=source)
         assert sorted(asked) == ["/5a.jpg", "/5b.jpg", "/5c.jpg", "/5d.jpg", "/set.zip"], "nothing is fetched twice"
     assert (summary["kept"], summary["undecided"], summary["unknown_emotions"]) == (3, 1, {})
-    assert summary["labelled"] == {"groups": 2, "positive": 2, "poles": 1, "emotions": 3}
+    assert summary["labelled"] == {"groups": 2, "positive": 2, "poles": 1, "emotions": 3, "moods": 3, "moods7": 3}
     kept = read_paintings(tmp_path / "w", labelled=False)
     assert kept[["source_id", "title", "tags", "emotion", "group"]].values.tolist() == [
         ["5a", 'A "Hat', "Modern Art, face", "joy", 3], ["5b", "'s Hat", "Modern Art, not a painting", "surprise", 2],

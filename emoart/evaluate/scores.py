@@ -314,8 +314,10 @@ KINDS = {
                     class_score, _classes),
     "distribution": Kind("softmax", "categorical_crossentropy", "constant baseline", "kl", False,
                          distribution_score, _leading_words),
-    "labels": Kind("sigmoid", "binary_crossentropy", "constant baseline", "auc", True, label_score, _combinations, True),
-    "values": Kind("linear", "mean_squared_error", "constant baseline", "pearson", True, value_score, _quadrants, True)}
+    "labels": Kind("sigmoid", "binary_crossentropy", "constant baseline", "auc", True,
+                   label_score, _combinations, by_column=True),
+    "values": Kind("linear", "mean_squared_error", "constant baseline", "pearson", True, value_score, _quadrants,
+                   by_column=True)}
 
 def constant_baseline(
     y_train: np.ndarray, # (m, k) training targets of any kind
@@ -415,6 +417,7 @@ def plot_means(
     ax.spines[["top", "right"]].set_visible(False)
     return ax
 
+# %% ../../nbs/2_evaluate/20_scores.ipynb #cd5e7e93
 def plot_values(
     y: np.ndarray, # (n, k) true values
     predicted: np.ndarray, # (n, k)

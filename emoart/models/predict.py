@@ -31,11 +31,13 @@ def _card(folder):
     "What card.json says of a finished run."
     metrics, run = (json.loads((folder / name).read_text()) for name in ("metrics.json", "run.json"))
     settings = run["settings"]
+    model = run["parameters"].get("model") or chapter_name(run["notebook"])
     return dict(
-        card_version=CARD_VERSION, model=run["parameters"].get("model") or chapter_name(run["notebook"]), title=metrics["model"],
+        card_version=CARD_VERSION, model=model, title=metrics["model"],
         target=metrics["target"], kind=metrics["kind"], names=metrics["names"],
         untrained=metrics.get("untrained", []), temperature=metrics.get("temperature", 1.0), doubt=_doubt(metrics),
-        image_size=metrics.get("image_size", settings["image_size"]), resize=settings["resize"], parameters=metrics["parameters"],
+        image_size=metrics.get("image_size", settings["image_size"]), resize=settings["resize"],
+        parameters=metrics["parameters"],
         sha256=_sha256(folder / "model.keras"),
         data=dict({name: metrics[name] for name in ("used", "n_train", "n_test")}, digest=run["data_digest"]),
         metrics={name: metrics[name] for name in _MEASURED if name in metrics},
