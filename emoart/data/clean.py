@@ -31,7 +31,7 @@ from ..core.files import (
     PACKAGE, PARTIAL, InputError, check_name, file_digest, replacing, take_lock, writable_folder, write_json)
 from ..core.settings import Settings
 from .emotions import canonical, class_colours, class_names, did_you_mean, group_of, words_in
-from .gallery import DIALS, make_gallery
+from .gallery import GALLERY_SETTINGS, make_gallery
 from .images import SUFFIXES, Unusable, download, fetch_images, is_remote, polite_session, same_pictures
 from .tables import HEADINGS, MISSING, OPTIONAL, read_sheet, read_table
 from .targets import TARGETS, VALUES, find_target, group_mentions, read_groups, word_shares
@@ -469,7 +469,7 @@ def cleaned_gallery(
     settings: Settings, # the gallery's part of it names the folder
 ) -> Path: # folder as `clean` leaves it
     "Paint the synthetic gallery if it is missing, and clean it."
-    shape = {name: getattr(settings, name) for name in DIALS}
+    shape = {name: getattr(settings, name) for name in GALLERY_SETTINGS}
     painters = [PACKAGE / "data" / f"{module}.py" for module in ("emotions", "artist", "gallery")]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in painters)).hexdigest()
     name = "-".join(["gallery", *map(str, shape.values()), digest[:8]])

@@ -462,13 +462,14 @@ def plot_history(
     constant: float = None, # loss of guessing without looking, such as ln k; None draws none
     loss: str = "categorical_crossentropy", # what was minimised
     ax=None, # Matplotlib axes; new ones if None
+    measure: str = "loss", # or what was watched beside it, such as accuracy
 ):
-    "Loss an epoch on the training and the held-out part, beside that of a constant guess."
+    "Loss or another measure by epoch on the training and the held-out part, beside that of a constant guess."
     ax = ax or plt.figure(figsize=(4, 2.6), dpi=72).gca()
-    ax.plot(history.epoch, history.loss, label="train", color="#0072b2")
-    if "val_loss" in history: ax.plot(history.epoch, history.val_loss, label="held out", color="#d55e00")
+    ax.plot(history.epoch, history[measure], label="train", color="#0072b2")
+    if f"val_{measure}" in history: ax.plot(history.epoch, history[f"val_{measure}"], label="held out", color="#d55e00")
     if constant is not None: ax.axhline(constant, color="#8c8c8c", lw=1, ls=":", label="constant guess")
-    ax.set(xlabel="epoch", ylabel=LOSS_LABELS.get(loss, loss))
+    ax.set(xlabel="epoch", ylabel=LOSS_LABELS.get(loss, loss) if measure == "loss" else measure)
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax

@@ -280,7 +280,7 @@ def caveats(
 def bar(
     share: float, # 0 to 1
     width: int = 8, # characters at 1
-    blocks: str = "▏▎▍▌▋▊▉█", # eighths of a character, the full one last; "#" where only ASCII can be shown
+    blocks: str = "▏▎▍▌▋▊▉█", # eighths of a character, the full one last; "#" where only ASCII shows
 ) -> str: # `width` characters, filled up with blanks
     "A small horizontal bar."
     full, rest = divmod(round(share * width * len(blocks)), len(blocks))

@@ -134,9 +134,9 @@ def gallery(
 ):
     "Paint the synthetic gallery whose answer is known."
     from emoart.core.settings import load_settings
-    from emoart.data.gallery import DIALS, make_gallery
+    from emoart.data.gallery import GALLERY_SETTINGS, make_gallery
     settings = load_settings(profile, **_overrides(parameter))
-    print(make_gallery(out, **{name: getattr(settings, name) for name in DIALS}))
+    print(make_gallery(out, **{name: getattr(settings, name) for name in GALLERY_SETTINGS}))
 
 # %% ../../nbs/7_run/79_cli.ipynb #0beae787
 @app.command()

@@ -432,11 +432,12 @@ def _paint(jobs):
     "Paint the galleries that runs will ask for, once each, before many ask at a time."
     wanted = [settings_of(job["notebook"], job["parameters"]) for job in jobs
               if "paintings" in parameters_of(job["notebook"]) and not job["parameters"].get("paintings")]
-    if not wanted: return
+    if not any(wanted): return
     from emoart.data.clean import cleaned_gallery # takes seconds to import, and not every sweep needs it
-    from emoart.data.gallery import DIALS
-    galleries = {tuple(settings[name] for name in ("cache", *DIALS)) for settings in wanted if settings}
-    for values in galleries: cleaned_gallery(load_settings(**dict(zip(("cache", *DIALS), values))))
+    from emoart.data.gallery import GALLERY_SETTINGS
+    names = ("cache", *GALLERY_SETTINGS)
+    galleries = {tuple(settings[name] for name in names) for settings in wanted if settings}
+    for values in galleries: cleaned_gallery(load_settings(**dict(zip(names, values))))
 
 def _planned(folder, notebook, points, limits, stack):
     "Lock a sweep's folder and write its plan. Raises `InputError` where another sweep holds it."
