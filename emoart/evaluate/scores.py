@@ -470,6 +470,7 @@ def plot_history(
     if f"val_{measure}" in history: ax.plot(history.epoch, history[f"val_{measure}"], label="held out", color="#d55e00")
     if constant is not None: ax.axhline(constant, color="#8c8c8c", lw=1, ls=":", label="constant guess")
     ax.set(xlabel="epoch", ylabel=LOSS_LABELS.get(loss, loss) if measure == "loss" else measure)
+    ax.xaxis.get_major_locator().set_params(integer=True)
     ax.legend(frameon=False, fontsize=8)
     ax.spines[["top", "right"]].set_visible(False)
     return ax
