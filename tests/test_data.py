@@ -24,13 +24,15 @@ from conftest import EMOART, assert_one_sentence, run_emoart
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from museum import museum, picture
+from PIL import Image
 
 from emoart.core.files import InputError
 from emoart.data.clean import (
     clean, count_values, fetch_wikiart_emotions, genre_line, is_labelled, paintings_digest, read_paintings, tidy)
 from emoart.data.images import load_image
+from emoart.data.splits import split
 from emoart.data.tables import HEADINGS, READERS, Reader, find_reader, read_sheet
-from emoart.data.targets import find_target, group_mentions, read_groups
+from emoart.data.targets import find_target, group_mentions, mentions_of, read_groups
 
 GOOD = picture()
 ANSWERS = { # path -> status, headers, body
@@ -695,3 +697,82 @@ def test_the_shared_sheet(shared, tmp_path):
         if http: http.shutdown(); http.server_close()
     assert summary["rows"] == 2489 == summary["kept"] + summary["rejected"] + summary["repeated"]
     assert summary["kept"] > 2400 and summary["unknown_emotions"] == {"saudade": 2}
+
+
+# The data sets that people of this field have on their disks, as they are published
+
+EMOTION6_HEADS = {
+    "as published": "[image_filename]\t[valence]\t[arousal]\t[prob. anger]\t[prob. disgust]\t[prob. fear]\t[prob. joy]\t"
+                    "[prob. sadness]\t[prob. surprise]\t[prob. neutral]",
+    "plain": "file name\tvalence\tarousal\tanger\tdisgust\tfear\tjoy\tsadness\tsurprise\tneutral"}
+
+
+def emotion6(folder, head="plain"):
+    "A miniature of Emotion6, four pictures."
+    rows = {"anger/1.jpg": (2.5, 6, .6, .2, .1, 0, .1, 0, 0), "joy/7.jpg": (7.5, 5, 0, 0, 0, .8, 0, .1, .1),
+            "fear/2.jpg": (3, 6, 0, 0, .7, 0, .3, 0, 0), "sadness/4.jpg": (3, 4, 0, 0, .2, 0, .8, 0, 0)}
+    for i, name in enumerate(rows):
+        (folder / "images" / name).parent.mkdir(parents=True)
+        noise = np.random.default_rng(i).integers(0, 256, (4, 5, 3), "uint8")
+        Image.fromarray(noise).resize((50, 40)).save(folder / "images" / name)
+    lines = [EMOTION6_HEADS[head], *("\t".join(map(str, (name, *row))) for name, row in rows.items())]
+    (folder / "ground_truth.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.parametrize("head", EMOTION6_HEADS)
+def test_emotion6(head, tmp_path):
+    summary = clean(emotion6(tmp_path / "Emotion6", head), tmp_path / "clean")
+    assert summary["kept"] == 4 and summary["labelled"]["emotions"] == 4 == summary["labelled"]["values"]
+    table = read_paintings(tmp_path / "clean", target="emotions")
+    assert table.title.tolist() == ["anger/1", "joy/7", "fear/2", "sadness/4"] and (table.viewers == "15").all()
+    assert find_target("emotions").read(table).loc[0, "anger"] == pytest.approx(.6)
+    assert find_target("values").read(table).loc[1].tolist() == [7.5, 5]
+    assert table.group.tolist() == [0, 3, 0, 0] and "stimulus_map" not in table
+
+
+def test_emotionroi_has_maps_and_a_split_of_its_own(tmp_path):
+    roi = emotion6(tmp_path / "EmotionROI", "as published")
+    split = roi / "training_testing_split"
+    split.mkdir()
+    (split / "training.txt").write_text("anger/1.jpg\njoy/7.jpg\n")
+    (split / "testing.txt").write_text("fear/2.jpg\nsadness/4.jpg\n")
+    (roi / "notes.txt").write_text("not a table")
+    for name, level in (("anger/1", 255), ("joy/7", 0), ("fear/2", 128)):
+        (roi / "ground_truth" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (50, 40), level).save(roi / "ground_truth" / f"{name}.jpg")
+    (roi / "ground_truth" / "fear" / "2.jpg").write_bytes(b"no picture")
+    summary = clean(roi, tmp_path / "clean")
+    assert (summary["kept"], summary["rejected"], summary["maps"], summary["unreadable_maps"]) == (4, 0, 2, 1)
+    rejects = pd.read_csv(tmp_path / "clean" / "rejects.csv")
+    assert rejects.title.tolist() == ["fear/2"] and "no picture" in rejects.detail[0]
+    table = read_paintings(tmp_path / "clean", target="emotions")
+    assert table.split.tolist() == ["train", "train", "test", "test"]
+    assert split_of(table).tolist() == [False, False, True, True]
+    levels = [np.asarray(Image.open(path)).mean() if path else None for path in table.stimulus_map]
+    assert levels == [255, 0, None, None]
+
+
+def split_of(table): return split(table, np.zeros(len(table)), 0.5, 0, classes=False)
+
+
+def test_artemis_is_a_row_a_viewer(tmp_path):
+    rows = ["art_style,painting,emotion,utterance,repetition"]
+    said = {"Baroque/rembrandt_the-night-watch-1642": ["awe", "awe", "something else", "fear"],
+            "Cubism/juan-gris_guitar": ["amusement", "excitement", "amusement", "amusement"]}
+    for number, (name, words) in enumerate(said.items()):
+        style, painting = name.split("/")
+        rows += [f'{style},{painting},{word},"It moves, somehow.",{i}' for i, word in enumerate(words)]
+        (tmp_path / "wikiart" / style).mkdir(parents=True)
+        noise = np.random.default_rng(number).integers(0, 256, (4, 4, 3), "uint8")
+        Image.fromarray(noise).resize((40, 40)).save(tmp_path / "wikiart" / f"{name}.jpg")
+    (tmp_path / "artemis_dataset_release_v0.csv").write_text("\n".join(rows) + "\n")
+    summary = clean(tmp_path / "artemis_dataset_release_v0.csv", tmp_path / "clean")
+    assert (summary["rows"], summary["kept"], summary["labelled"]["emotions"]) == (2, 2, 2)
+    table = read_paintings(tmp_path / "clean", target="emotions")
+    assert table[["title", "artist", "style", "viewers"]].values.tolist() == [
+        ["The Night Watch 1642", "Rembrandt", "Baroque", "4"], ["Guitar", "Juan Gris", "Cubism", "4"]]
+    shares = find_target("emotions").read(table)
+    assert shares.loc[0, ["awe", "something else", "fear"]].tolist() == [.5, .25, .25]
+    assert shares.loc[1, "amusement"] == .75 and table.group.tolist() == [3, 3]
+    assert mentions_of(table).tolist() == [4, 4]

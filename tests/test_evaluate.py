@@ -7,9 +7,9 @@ from emoart.core.files import InputError
 from emoart.data.emotions import GROUP_NAMES
 from emoart.data.splits import merged_strata, repeated_folds
 from emoart.evaluate.scores import (
-    KINDS, calibration, calibration_error, class_score, compare, constant_baseline, corrected_t_test, cross_validate,
-    distribution_score, evaluate, fold_scores, is_soft, label_score, majority_baseline, one_hot,
-    paired_bootstrap, score, soft_score, value_score)
+    KINDS, beside_distributions, calibration, calibration_error, class_score, compare, constant_baseline,
+    corrected_t_test, cross_validate, distribution_score, evaluate, fold_scores, is_soft, label_score,
+    majority_baseline, one_hot, paired_bootstrap, score, soft_score, value_score, viewer_noise)
 
 # six paintings, three classes: 0 0 0 1 1 2, predicted 0 0 1 1 2 2
 Y = np.array([0, 0, 0, 1, 1, 2])
@@ -187,20 +187,48 @@ def test_majority_baseline_is_at_chance_in_every_fold():
     assert s["accuracy"]["value"] == pytest.approx(23 / 30)
 
 
+A, B, C = [[.5, .5, 0]], [[.6, .3, .1]], [[.3, .1, .6]]
+SURE, OTHER = [[1., 0, 0]], [[0, 1., 0]]
+
 @pytest.mark.parametrize("y, p, expected", [
     # kl: .5 ln(.5/.6) + .5 ln(.5/.3); the two words lead together, so either may be named
-    ([[.5, .5, 0]], [[.6, .3, .1]], dict(
+    (A, B, dict(
         kl=.5 * np.log(.5 / .6) + .5 * np.log(.5 / .3), chebyshev=.2, mse=(.01 + .04 + .01) / 3, top_word=1,
-        cosine=.45 / np.sqrt(.5 * (.36 + .09 + .01)))),
-    ([[.5, .5, 0]], [[.3, .1, .6]], dict(
+        cosine=.45 / np.sqrt(.5 * (.36 + .09 + .01)), max_emotion=.1, bhattacharyya=np.sqrt(.3) + np.sqrt(.15),
+        intersection=.8, clark=np.sqrt((.1 / 1.1)**2 + .25**2 + 1), canberra=.1 / 1.1 + .25 + 1)),
+    (A, C, dict(
         kl=.5 * np.log(.5 / .3) + .5 * np.log(.5 / .1), chebyshev=.6, mse=(.04 + .16 + .36) / 3, top_word=0,
-        cosine=.2 / np.sqrt(.5 * (.09 + .01 + .36)))),
-    ([[1., 0, 0]], [[1., 0, 0]], dict(kl=0, chebyshev=0, mse=0, cosine=1, top_word=1)),
-    ([[1., 0, 0]], [[0, 1., 0]], dict(kl=-np.log(1e-7), chebyshev=1, mse=2 / 3, cosine=0, top_word=0)),
-    ([[1., 0], [0, 1.]], [[1., 0], [1., 0]], dict(kl=-np.log(1e-7) / 2, chebyshev=.5, mse=.5, cosine=.5, top_word=.5)),
-])
+        cosine=.2 / np.sqrt(.5 * (.09 + .01 + .36)), max_emotion=.2, bhattacharyya=np.sqrt(.15) + np.sqrt(.05),
+        intersection=.4, clark=np.sqrt(.25**2 + (4 / 6)**2 + 1), canberra=.25 + 4 / 6 + 1)),
+    (SURE, SURE, dict(kl=0, chebyshev=0, mse=0, cosine=1, top_word=1, max_emotion=0, bhattacharyya=1, intersection=1,
+                      clark=0, canberra=0)),
+    (SURE, OTHER, dict(kl=-np.log(1e-7), chebyshev=1, mse=2 / 3, cosine=0, top_word=0, max_emotion=1, bhattacharyya=0,
+                       intersection=0, clark=np.sqrt(2), canberra=2)),
+    ([[1., 0], [0, 1.]], [[1., 0], [1., 0]], dict(
+        kl=-np.log(1e-7) / 2, chebyshev=.5, mse=.5, cosine=.5, top_word=.5, max_emotion=.5, bhattacharyya=.5,
+        intersection=.5, clark=np.sqrt(2) / 2, canberra=1))])
 def test_measures_of_distributions_by_hand(y, p, expected):
     assert distribution_score(np.array(y), np.array(p)) == pytest.approx(expected)
+
+
+def test_seven_classes_bound_the_bhattacharyya_coefficient_by_the_chebyshev_distance():
+    "The total variation of seven shares is three Chebyshev distances at most, and bounds the coefficient from below."
+    y, p = np.random.default_rng(0).dirichlet(np.ones(7), (2, 5000))
+    each = [distribution_score(y[[i]], p[[i]]) for i in range(500)]
+    assert all(found["bhattacharyya"] >= 1 - 3 * found["chebyshev"] for found in each)
+
+
+def test_the_noise_of_viewers_is_that_of_a_draw():
+    "Variance of a multinomial share is p (1 - p) / n; whoever says what is so is that far from what n people say."
+    y = np.tile([.6, .3, .1, 0], (20_000, 1))
+    for n in (1, 5, 40):
+        drawn = viewer_noise(y, np.full(len(y), n), seed=n)
+        assert drawn.sum(1) == pytest.approx(1) and (drawn[:, 3] == 0).all()
+        expected = (y[0] * (1 - y[0])).sum() / n / 4
+        assert distribution_score(drawn, y)["mse"] == pytest.approx(expected, rel=.03)
+    constants = beside_distributions(y[:10], np.full(10, 5))
+    assert list(constants) == ["uniform", "viewer noise"] and (constants["uniform"][1] == .25).all()
+    assert (constants["viewer noise"][1] == y[:10]).all()
 
 
 def test_what_is_no_distribution_is_refused():

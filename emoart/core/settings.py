@@ -70,6 +70,8 @@ class Common:
     resize: str = setting("how a painting becomes a square: stretch (thesis, Annex A), pad or crop",
                           choices=("stretch", "pad", "crop"))
     target: str = setting("what is predicted of a painting: a name of 11_targets, such as groups or values")
+    loss: str = setting("what networks minimise where shares are predicted: own (cross-entropy) or another by name",
+                        choices=("own", "mse", "cross-entropy", "kl"))
     genre: str = setting("genre to keep, lower case, or person; empty keeps all (thesis, section 4.1.3: portraits)")
     test_share: float = setting("share of the paintings held out for testing", 0.05, 0.5)
     n_folds: int = setting("parts of a cross-validation beside the held-out part; 0: none", 0, 20)

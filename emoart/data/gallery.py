@@ -119,7 +119,7 @@ def _answers(mixture, n_viewers, rng):
     seen = rng.choice([*parts], (n_viewers, GLANCES), p=[*parts.values()])
     shares = {f"share_{word}": round(float((seen == word).any(1).mean()), 4) for word in MIXED}
     affect = np.mean([AFFECT[word] for word in seen.ravel()], 0)
-    return shares | dict(zip(VALUES, affect.round(4).tolist()))
+    return shares | dict(zip(VALUES, affect.round(4).tolist())) | dict(viewers=n_viewers)
 
 def _mixed(row, rng, look_follows, face_follows, n_viewers):
     "What differs in a row of the plan whose painting mixes emotions; the emotion is the word that most viewers named."
@@ -222,7 +222,7 @@ _COLUMNS = ("Title", "Style", "Artist", "Genre", "Tags", "Emotion", "Image URL")
 
 def _seen_columns(truth):
     "What simulated viewers said, where there were any."
-    return [column for column in truth if column.startswith("share_") or column in VALUES]
+    return [column for column in truth if column.startswith("share_") or column in (*VALUES, "viewers")]
 
 def _sheet_rows(truth, seed):
     "The cells of the sheet below its head: all paintings, then dirt, then rows for a second time."

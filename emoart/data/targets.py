@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['VALUES', 'AGREED', 'MOODS7', 'TARGETS', 'word_shares', 'group_mentions', 'decided', 'read_groups', 'read_positive',
-           'read_poles', 'read_emotions', 'read_values', 'read_moods', 'read_moods7', 'Target', 'find_target',
-           'colours_of']
+           'read_poles', 'read_emotions', 'mentions_of', 'read_values', 'read_moods', 'read_moods7', 'Target',
+           'find_target', 'colours_of']
 
 # %% ../../nbs/1_data/11_targets.ipynb #00add856
 import difflib
@@ -82,6 +82,16 @@ def read_emotions(
         shares = pd.get_dummies(words).groupby(level=0).sum().reindex(paintings.index).astype(float)
     total = shares.sum(axis=1)
     return shares.div(total.where(total > 0), axis=0)
+
+# %% ../../nbs/1_data/11_targets.ipynb #73f09cdf
+def mentions_of(
+    paintings: pd.DataFrame, # n paintings
+) -> np.ndarray: # (n,) numbers of words, 0 or more; None where the table does not say how many people were asked
+    "How many words the viewers of each painting chose together: their number times all that they chose."
+    if "viewers" not in paintings: return None
+    viewers = pd.to_numeric(paintings.viewers, errors="coerce").to_numpy(float)
+    return viewers * word_shares(paintings).sum(axis=1).to_numpy() if np.isfinite(viewers).all() else None
+
 
 # %% ../../nbs/1_data/11_targets.ipynb #b302eea1
 VALUES = ("valence", "arousal", "dominance")

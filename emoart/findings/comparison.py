@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.files import ROOT, InputError, replacing
+from ..core.files import ROOT, InputError, NotRun, replacing
 from ..core.settings import Settings
 from ..data.splits import repeated_folds
 from ..evaluate.models import BESIDE, CLASSIFIERS, MODELS, RECIPES, find_model
-from ..evaluate.run import Data, Evidence, by_column, constant_out_of_fold, out_of_fold, scores
+from ..evaluate.run import Data, Evidence, by_column, constant_out_of_fold, constants, out_of_fold, scores
 from ..evaluate.scores import KINDS, compare, is_soft, soft_score, told
 
 # %% ../../nbs/8_findings/80_comparison.ipynb #230ab2a3
@@ -77,8 +77,11 @@ def _measures(data, predicted, settings, folds):
 
 def _tests(data, predicted, folds):
     "Paired tests of the pairs that took part."
-    metrics = ("balanced_accuracy", "auc") if data.target.kind == "classes" else (data.kind.metric,)
+    metrics = {"classes": ("balanced_accuracy", "auc"), "distribution": ("kl", "mse")}.get(
+        data.target.kind, (data.kind.metric,))
     asked = [pair for pair in PAIRS if set(pair) <= set(predicted)]
+    if data.target.kind == "distribution":
+        asked += [(model, data.kind.baseline) for model in predicted if model != data.kind.baseline]
     def test(a, b, metric): return compare(data.y, predicted[a], predicted[b], folds, metric, data.kind.measure)
     return [dict(a=a, b=b, metric=metric, **test(a, b, metric)) for a, b in asked for metric in metrics]
 
@@ -96,13 +99,20 @@ def compare_models(
     for model in models:
         parts = [predicted.get(part) for part in MODELS[model].mean_of] or [None]
         known = all(part is not None for part in parts)
-        predicted[model] = np.mean(parts, axis=0) if known else out_of_fold(model, data, settings, folds)
+        try: predicted[model] = np.mean(parts, axis=0) if known else out_of_fold(model, data, settings, folds)
+        except NotRun as why:
+            say(f"{model} not run: {why}")
+            continue
         say(f"{model} done")
-    title = {model: MODELS[model].titled(settings) for model in models}
+    baseline = data.kind.baseline
+    predicted[baseline] = constant_out_of_fold(data, folds)
+    title = {baseline: baseline, **{model: MODELS[model].titled(settings) for model in predicted if model in MODELS}}
     tests = [{**test, "a": title[test["a"]], "b": title[test["b"]]} for test in _tests(data, predicted, folds)]
-    predicted = {data.kind.baseline: constant_out_of_fold(data, folds), **{title[m]: p for m, p in predicted.items()}}
-    rows = [dict(model=model, metric=metric, **measured) for model, p in predicted.items()
-            for metric, measured in _measures(data, p, settings, folds).items()]
+    predicted = {title[model]: predicted[model] for model in (baseline, *predicted)}
+    measures = {model: _measures(data, p, settings, folds) for model, p in predicted.items()}
+    measures |= constants(data, slice(None), settings, pictures=pictures)
+    rows = [dict(model=model, metric=metric, **measured) for model, found in measures.items()
+            for metric, measured in found.items()]
     return predicted, folds, pd.DataFrame(rows), pd.DataFrame(tests, columns=_TESTED)
 
 # %% ../../nbs/8_findings/80_comparison.ipynb #715d91bb
