@@ -27,6 +27,7 @@ def imported(
 EVIDENCE = { # kind of evidence -> function of paintings and settings that gives an array, a row a painting
     "pixels": "emoart.data.datasets:picture_files",
     "hand_made": "emoart.models.cvfc:hand_made_evidence",
+    "texture": "emoart.models.texture_svm:texture_evidence",
     "features": "emoart.models.backbones:backbone_evidence",
     "last_layer": "emoart.models.backbones:last_layer_evidence"}
 
@@ -105,6 +106,8 @@ BESIDE = ( # what they are compared with
           kinds=("classes",)),
     Model("backbone_logistic", "backbone+logistic", ("features",), "emoart.models.transfer:fit_logistic",
           kinds=("classes",)),
+    Model("texture_svm", "texture+SVM", ("texture",), "emoart.models.texture_svm:fit",
+          kinds=("classes", "distribution")),
     Model("ridge", "last layer+ridge", ("last_layer",), "emoart.models.transfer:fit_ridge",
           kinds=("values",)),
     Model("average", "average", ("features", "hand_made"), "emoart.models.fusion:fit_average",
