@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
-.PHONY: help setup reproduce test lab docs export readme results real moods portraits audit bench lock persons
+.PHONY: help setup reproduce test lab docs export readme results real moods stimuli portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -81,6 +81,12 @@ moods: setup ## reports/moods.csv: seven models on moods, an hour and a half of 
 	for more in "moods 3" "moods 100" "emotions 10" "values 10"; do set -- $$more; $(call MOODS,more-$$1-$$2) -p target $$1 \
 		-p models moodnet,transfer -p global_cue 1 -p local_cue 0 -p n_viewers $$2 || exit 1; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('moods')"
+
+stimuli: setup ## reports/stimuli.csv: stimulus maps on a trunk that knows photographs and from nothing, half an hour of two cores
+	for start in "pretrained 30" "scratch 60"; do set -- $$start; run="$(CURDIR)/reports/runs/stimuli-$$1"; \
+		$(BIN)/papermill --no-progress-bar --log-level ERROR nbs/4_explain/44_stimuli.ipynb "$$run.ipynb" -p profile quick \
+			-p start $$1 -p epochs $$2 -p out "$$run" || exit 1; done
+	$(BIN)/python -c "from emoart.explain.stimuli import write_stimuli; write_stimuli()"
 
 PAINT = $(BIN)/emoart train $(1) --images "$(IMAGES)" $(if $(JUDGE),--judge "$(JUDGE)") --profile thesis -p gan_every=4 --out reports/runs/portraits/$(1)
 portraits: setup ## reports/gan: the three generators on real portraits, an hour of two cores (IMAGES=folder, JUDGE=trained classifier)

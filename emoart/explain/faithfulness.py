@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from ..core.backend import keras
 from ..core.files import InputError
-from ..data.images import load_image
+from ..data.datasets import stimulus_maps
 from ..evaluate.scores import evaluate
 from .attribution import BATCH, coloured, find_layer, layers_of, overlay, unit_scores
 
@@ -27,17 +27,8 @@ def planted_masks(
     size: int, # height and width of the masks, pixels
     resize: str = "stretch", # how paintings become squares: see `load_image`
 ) -> np.ndarray: # (n, size, size) bool
-    "Where the local cue was painted. Raises `InputError` for paintings of no synthetic gallery."
-    found = []
-    for painting in table.itertuples():
-        cleaned = Path(painting.image).parents[1]
-        gallery = cleaned.with_name(cleaned.name.removesuffix("-clean"))
-        file = gallery / "masks" / f"{Path(painting.url).stem}.png"
-        if not file.is_file():
-            raise InputError(f"there is no mask {file} for {painting.image}; "
-                             "only the synthetic gallery knows where its cues are")
-        found.append(load_image(file, size, resize)[..., 0] > 127)
-    return np.stack(found)
+    "Where the local cue was painted. Raises `InputError` for paintings of which nobody knows that."
+    return stimulus_maps(table, size, resize) > 0.5
 
 # %% ../../nbs/4_explain/41_faithfulness.ipynb #26dd56c4
 def pointing_hits(
