@@ -12,11 +12,12 @@ from emoart.core.settings import SETTINGS, load_settings
 from emoart.data.tables import read_sheet
 from emoart.data.targets import TARGETS
 from emoart.evaluate.run import read_history, read_predictions
-from emoart.evaluate.scores import KINDS, one_hot
+from emoart.evaluate.scores import KINDS, distribution_score, one_hot
 from emoart.findings import audit
 from emoart.findings.audit import (
     DIALS, FIGURES, TEST_LABELS, VARIANTS, audit_row, printed_accuracy, printed_cost, printed_features, printed_head,
     printed_landmarks, printed_loss, printed_output, printed_scaling, run_audit, run_printed)
+from emoart.findings.audit_distributions import ACCURACY, DISTANCES, least_bhattacharyya, least_kl, mse_range
 from emoart.findings.audit_moods import COUNTS, RMSE, constant_rmse, whole_multiples
 from emoart.models.cvfc import cvfc, fit, hand_made_features
 
@@ -181,3 +182,35 @@ def test_errors_of_moods_are_differences_of_class_numbers():
 def test_counts_of_moods_are_those_of_the_published_table(shared):
     table = read_sheet(shared / "wikiart_emotions" / "WikiArt-Emotions-All.tsv", judged="art")
     assert TARGETS["moods7"].read(table).sum().astype(int).to_dict() == COUNTS
+
+
+def test_distances_of_distributions_bind_each_other():
+    "Whatever two sets of distributions are, no mean leaves its bounds; and the bounds are reached."
+    random = np.random.default_rng(1)
+    for concentration in (.05, .3, 1, 5):
+        y, p = random.dirichlet(np.full(7, concentration), (2, 300)) * .999 + .001 / 7
+        found = distribution_score(y, p)
+        low, high = mse_range(found["chebyshev"])
+        assert low <= found["mse"] <= high and found["bhattacharyya"] >= least_bhattacharyya(found["chebyshev"])
+        assert found["kl"] >= least_kl(found["bhattacharyya"])
+    even, one = np.full((1, 7), 1 / 7), np.full((1, 7), 1 / 7)
+    one[0] += np.array([.3, *[-.05] * 6])
+    assert distribution_score(one, even)["mse"] == pytest.approx(mse_range(.3)[0])
+    assert distribution_score(np.eye(7)[:1], np.eye(7)[1:2])["mse"] == pytest.approx(mse_range(1)[1])
+
+
+def test_figures_of_distributions_that_cannot_be():
+    "The recurrent networks' by their coefficient, that on objects by its square, as the audit says; the others can."
+    rows = DISTANCES
+    coefficient = rows.bhattacharyya < [least_bhattacharyya(c) for c in rows.chebyshev]
+    square, divergence = rows.mse > [mse_range(c)[1] for c in rows.chebyshev], rows.kl < least_kl(rows.bhattacharyya)
+    assert rows.index[coefficient].tolist() == ["LSTM", "LSTM, dropout"]
+    assert rows.index[square].tolist() == ["FC on objects"]
+    assert rows.index[divergence].tolist() == ["RNN", "LSTM", "LSTM, dropout"]
+
+
+def test_printed_figures_of_distributions_are_in_the_report(shared):
+    report = next((shared.parent / "seeds").glob("004_*.txt")).read_text()
+    for column in DISTANCES:
+        for value in DISTANCES[column].dropna(): assert f"{value:.4f}".rstrip("0") in report, (column, value)
+    for share in ACCURACY.values(): assert f"{share:.2%}" in report

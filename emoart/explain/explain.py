@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from ..core.files import InputError, replacing, writable_folder, write_json
 from ..core.page import page_template
+from ..data.images import squared
 from ..models.predict import check_asked, load_model, readable
 
 # %% ../../nbs/4_explain/43_explain.ipynb #b47dc81e
@@ -69,7 +70,7 @@ _STYLE = """
 .pictures { display: grid; grid-template-columns: repeat(auto-fill, minmax(18rem, 1fr)); gap: 1rem }
 .pictures figure { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .6rem }
 .pictures figure { overflow-wrap: anywhere; font-size: .88rem }
-.pair { display: flex; gap: .4rem } .pair img { width: 50%; height: auto; border-radius: 3px }
+.pair { display: flex; gap: .4rem } .pair img { flex: 1 1 0; min-width: 0; height: auto; border-radius: 3px }
 .added { display: inline-block; height: .6em; border-radius: 2px; background: var(--good) }
 .added.minus { background: var(--bad) }
 """
@@ -80,12 +81,15 @@ _BODY = """
 <div class="pictures">
 {% for p in pictures %}
 <figure>
-{% if p.overlay %}<div class="pair"><img src="{{ p.picture }}" alt="{{ p.name }}">
-<img src="{{ p.overlay }}" alt="Map of {{ p.name }} for {{ p.unit }}"></div>
+{% if p.overlay or p.stimulus %}<div class="pair"><img src="{{ p.picture }}" alt="{{ p.name }}">
+{% if p.overlay %}<img src="{{ p.overlay }}" alt="Map of {{ p.name }} for {{ p.unit }}">{% endif %}
+{% if p.stimulus %}<img src="{{ p.stimulus }}" alt="Stimulus map of {{ p.name }}">{% endif %}</div>
 {% else %}<img src="{{ p.picture }}" alt="{{ p.name }}" width="160">{% endif %}
 <figcaption><strong>{{ p.name }}</strong><br>
 {% for name, q in p.predicted.items() %}{{ name }} {{ "%.2f" | format(q) if p.kind == "values" else q | share }}
 {{- ", " if not loop.last }}{% endfor %}<br>shown: {{ p.unit }}
+{%- if p.stimulus %}, then the stimulus map{% endif %}
+{%- if p.agreement is not none %}; their correlation {{ "%.2f" | format(p.agreement) }}{% endif %}
 {% if p.features %}
 <table class="words"><tr><th>feature</th><th>value</th><th>mean</th><th>adds</th><th></th></tr>
 {% for f in p.features %}
@@ -164,9 +168,24 @@ def _with_maps(shown, trained, found, pictures, out):
         each.update(overlay=_png(laid, out / f"{each['stem']}-{each['unit']}.png"),
                     picture=_png(picture, out / f"{each['stem']}.png"))
 
+def _with_stimuli(shown, stimuli, full, pictures, activation, resize, out):
+    "Add to each picture its stimulus map, and how far its map, where it has one, agrees with that."
+    from emoart.explain.attribution import coloured, overlay
+    from emoart.explain.stimuli import map_scores, predicted_maps
+    squares = np.stack([squared(picture, stimuli.image_size, stimuli.resize) for picture in full])
+    for i, (each, seen, picture) in enumerate(zip(shown, predicted_maps(stimuli.network, squares), pictures)):
+        heat = unsquared(seen, picture.size, stimuli.resize)
+        laid = Image.fromarray(overlay(coloured(heat), np.asarray(picture), 0.4))
+        each["stimulus"] = _png(laid, out / f"{each['stem']}-stimulus.png")
+        if activation is not None and heat.any():
+            laid = unsquared(activation[i], picture.size, resize)
+            each["agreement"] = float(map_scores(heat[None], laid[None]).correlation.item())
+
+_ADDRESSES = ("overlay", "picture", "stem", "stimulus") # of files, which the page alone needs
+
 def _write(out, shown, importance, **facts):
     "explanation.json, and the page that shows it."
-    def told(each): return {key: value for key, value in each.items() if key not in ("overlay", "picture", "stem")}
+    def told(each): return {key: value for key, value in each.items() if key not in _ADDRESSES}
     said = {key: facts[key] for key in ("model", "method", "layer")}
     write_json(out / "explanation.json", dict(said, pictures=[told(each) for each in shown], importance=importance))
     page = PAGE.render(name="explanation", pictures=shown, importance=importance, **facts)
@@ -178,7 +197,7 @@ def _told(card, path, number, unit, p):
     "What is said of one picture."
     name = Path(str(path)).name
     return dict(name=name, file=str(path), stem=f"{number:03d}-{Path(name).stem[:60]}", unit=card["names"][unit],
-                kind=card["kind"], predicted=dict(zip(card["names"], map(float, p))))
+                kind=card["kind"], predicted=dict(zip(card["names"], map(float, p))), agreement=None)
 
 def _about(trained, method, layer):
     "What is said of the maps of a model. Raises `InputError` for a method or a layer that there is not."
@@ -192,6 +211,11 @@ def _maps_of(trained, squares, units, method, layer):
     from emoart.explain.attribution import maps
     return maps(trained.network, trained.inputs(squares), units, method, layer or None)
 
+def _stimuli(folder):
+    "The network of stimulus maps in a folder."
+    from emoart.explain.stimuli import load_stimuli
+    return load_stimuli(folder)
+
 def explain(
     images, # picture files: a path, a list of paths, a folder, or addresses
     folder: Path, # of a trained model, as `emoart.models.predict.train` leaves it
@@ -200,12 +224,14 @@ def explain(
     group: str = "", # class, word or value to explain; empty: what the model says first of each picture
     layer: str = "", # feature maps to weigh; empty: the last that all evidence goes through
     unread: list = None, # filled with {"file", "error"} for what is no picture
+    stimuli: Path = None, # folder of a network of stimulus maps, see `44_stimuli`, whose maps are shown beside
 ) -> Path: # index.html
     """Overlays and a page of what a model goes by.
 
     Raises `InputError` where no file is a picture, for a folder without a model, and for a method, group or layer that
     there is not."""
     check_asked(images, folder)
+    beside = _stimuli(stimuli) if stimuli else None
     trained, folder = load_model(folder), Path(folder).expanduser()
     names = trained.card["names"]
     asked, has_maps, shown = _asked(group, names), trained.card["model"] != "cvfc", []
@@ -223,5 +249,8 @@ def explain(
         out = writable_folder(out)
         if has_maps: _with_maps(new, trained, found, pictures, out)
         else: _with_features(new, found, pictures, out)
+        if beside:
+            full, activation = [picture for _, picture in batch], found if has_maps else None
+            _with_stimuli(new, beside, full, pictures, activation, trained.card["resize"], out)
         shown += new
     return _write(out, shown, importance, model=trained.card["title"], **facts)

@@ -8,7 +8,6 @@ __all__ = ['planted_masks', 'pointing_hits', 'energy_shares', 'interval', 'shuff
 
 # %% ../../nbs/4_explain/41_faithfulness.ipynb #6424cef5
 from contextlib import contextmanager
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['TAPS', 'small_trunk', 'fcn8s', 'stimuli_network', 'fit_stimuli', 'predicted_maps', 'map_scores', 'mean_scores',
-           'constant_maps', 'judged_stimuli', 'plot_stimuli', 'save_stimuli', 'StimuliModel', 'load_stimuli']
+           'constant_maps', 'judged_stimuli', 'plot_stimuli', 'save_stimuli', 'StimuliModel', 'load_stimuli',
+           'write_stimuli']
 
 # %% ../../nbs/4_explain/44_stimuli.ipynb #c3baf301
 import json
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from ..core.backend import keras, tf
-from ..core.files import InputError, file_digest, writable_folder, write_json
+from ..core.files import ROOT, InputError, file_digest, replacing, writable_folder, write_json
 from ..core.settings import Settings
 from ..data.datasets import dataset, stimulus_maps
 from ..data.images import load_images
@@ -223,3 +223,20 @@ def load_stimuli(
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder} holds no network of stimulus maps; run nbs/4_explain/44_stimuli.ipynb "
                          "with -p out and that folder") from None
+
+# %% ../../nbs/4_explain/44_stimuli.ipynb #258b76af
+def write_stimuli():
+    "Write reports/stimuli.csv of the runs of `make stimuli`. Raises `InputError` where there are none."
+    rows = []
+    for file in sorted(ROOT.glob("reports/runs/stimuli-*/metrics.json")):
+        facts = json.loads(file.read_text())
+        about = dict(start=facts["start"], backbone=facts["backbone"] if facts["start"] == "pretrained" else "",
+                     parameters=facts["parameters"], n_train=facts["n_train"], n_test=facts["n_test"])
+        rows += [dict(about, size=int(size), map=name, measure=measure, **found) for size, judged in facts["sizes"].items()
+                 for name, measures in judged.items() for measure, found in measures.items()]
+        rows += [dict(about, map=name, measure="correlation", **found) for name, found in facts["agreement"].items()]
+        rows += [dict(about, map="FCN-8s", measure=f"{name} maximum without stimulus", value=facts["without_stimulus"][name])
+                 for name in ("median", "largest")]
+    if not rows: raise InputError("there is no run to gather; make stimuli makes them")
+    with replacing(ROOT / "reports" / "stimuli.csv") as path:
+        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.5f")

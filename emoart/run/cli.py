@@ -241,12 +241,13 @@ def explain(
     method: Annotated[str, _option(_METHODS)] = "hirescam",
     group: Annotated[str, _option("Class, word or value to explain; what the model says first if left out.")] = "",
     layer: Annotated[str, _option("Layer whose feature maps are weighed; the last useful one if left out.")] = "",
+    stimuli: Annotated[Path | None, _option("Folder that 44_stimuli left; its stimulus maps are shown beside.")] = None,
 ):
     "Show what a trained model goes by in pictures."
     from emoart.explain.explain import explain
     from emoart.models.predict import caveats
     unread = []
-    print(explain(images, model, out, method, group, layer, unread))
+    print(explain(images, model, out, method, group, layer, unread, stimuli))
     for line in caveats(model): print(line, file=sys.stderr)
     _tell_unread(unread)
 
