@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
-.PHONY: help setup reproduce test lab docs export readme results real moods stimuli portraits audit bench lock persons
+.PHONY: help setup reproduce test lab docs export readme results real moods distributions stimuli portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -81,6 +81,12 @@ moods: setup ## reports/moods.csv: seven models on moods, an hour and a half of 
 	for more in "moods 3" "moods 100" "emotions 10" "values 10"; do set -- $$more; $(call MOODS,more-$$1-$$2) -p target $$1 \
 		-p models moodnet,transfer -p global_cue 1 -p local_cue 0 -p n_viewers $$2 || exit 1; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('moods')"
+
+DISTRIBUTIONS = run="$(CURDIR)/reports/runs/distributions-$(1)"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" -p target emotions -p models transfer,fusion,texture_svm,cvfc
+distributions: setup ## reports/distributions.csv: shares of words on galleries that mix emotions, ten minutes (PAINTINGS=folder adds real paintings)
+	for cue in 1 0; do $(call DISTRIBUTIONS,planted-$$cue) -p n_viewers 10 -p global_cue $$cue -p local_cue 0 -p n_repeats 1 || exit 1; done
+	[ -z "$(PAINTINGS)" ] || { $(call DISTRIBUTIONS,real) -p paintings "$(abspath $(PAINTINGS))" -p n_repeats 5; }
+	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('distributions')"
 
 stimuli: setup ## reports/stimuli.csv: stimulus maps on a trunk that knows photographs and from nothing, half an hour of two cores
 	for start in "pretrained 30" "scratch 60"; do set -- $$start; run="$(CURDIR)/reports/runs/stimuli-$$1"; \

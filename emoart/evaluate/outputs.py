@@ -21,13 +21,18 @@ def scale_of(
     deviation = y.std(0)
     return y.mean(0), np.where(deviation > 1e-6, deviation, 1.)
 
+def _constant_answer(y):
+    "Biases from which a softmax gives the mean distribution."
+    return keras.initializers.Constant(np.log(np.maximum(y.mean(0), 1e-4)).tolist())
+
 def output_layers(
     y: np.ndarray, # (m, k) training targets
     kind: Kind, # of the target
     name: str = "SM", # of the dense layer (Figure 26)
     **options, # of that layer, such as kernel_regularizer
 ) -> list: # of layers, to be put on top of a network
-    "A dense layer with an output a column; for values, their units besides."
+    "A dense layer with an output a column; for values, their units besides; for shares, it begins at the mean ones."
+    if kind.metric == KINDS["distribution"].metric: options = {**options, "bias_initializer": _constant_answer(y)}
     layers = [keras.layers.Dense(y.shape[1], activation=kind.activation, name=name, **options)]
     if kind.activation == "linear":
         mean, deviation = scale_of(y)
