@@ -702,8 +702,8 @@ def test_the_shared_sheet(shared, tmp_path):
 # The data sets that people of this field have on their disks, as they are published
 
 EMOTION6_HEADS = {
-    "as published": "[image_filename]\t[valence]\t[arousal]\t[prob. anger]\t[prob. disgust]\t[prob. fear]\t[prob. joy]\t"
-                    "[prob. sadness]\t[prob. surprise]\t[prob. neutral]",
+    "as published": "[image_filename]\t[valence]\t[arousal]\t[prob. anger]\t[prob. disgust]\t[prob. fear]\t"
+                    "[prob. joy]\t[prob. sadness]\t[prob. surprise]\t[prob. neutral]",
     "plain": "file name\tvalence\tarousal\tanger\tdisgust\tfear\tjoy\tsadness\tsurprise\tneutral"}
 
 

@@ -13,7 +13,8 @@ from emoart.evaluate.scores import KINDS
 
 N = 40
 FAST = dict(image_size=32, shallnet_epochs=1, transfer_epochs=2, cvfc_epochs=2, fusion_epochs=2, moods_epochs=1,
-            moods_image_size=96, moods_learning_rate=1e-5, n_bootstrap=100)
+            moods_image_size=96, moods_learning_rate=1e-5, distributions_epochs=1,
+            distributions_learning_rates="1e-5", n_bootstrap=100)
 SETTINGS = {kind: load_settings("smoke", target=target, **FAST)
             for kind, target in (("classes", "groups"), ("labels", "moods"), ("distribution", "emotions"),
                                  ("values", "values"))}

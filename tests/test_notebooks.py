@@ -41,6 +41,7 @@ CASES = [
     ("cvfc", dict(epochs=3)),
     ("cvfc", dict(epochs=2, palette="nearest", test_share=0.5, resize="crop", target="emotions")),
     ("fusion", dict(epochs=1, n_folds=2, target="poles", **SMALL)),
+    ("distributions", dict(epochs=2, learning_rates="0.001", n_folds=2, target="emotions", loss="kl", test_share=0.25)),
     ("moods", dict(epochs=1, model="lenet5-relu", target="moods", image_size=96)),
 ]
 

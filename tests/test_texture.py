@@ -18,7 +18,8 @@ ANGLES = [0, np.pi / 4, np.pi / 2, 3 * np.pi / 4]
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(2, 30), st.integers(2, 30), st.sampled_from([1, 2, 7, 256]))
 def test_properties_are_those_of_scikit_image(seed, height, width, levels):
-    grey = (np.random.default_rng(seed).integers(0, levels, (height, width)) * (255 // max(1, levels - 1))).astype("uint8")
+    drawn = np.random.default_rng(seed).integers(0, levels, (height, width))
+    grey = (drawn * (255 // max(1, levels - 1))).astype("uint8")
     matrix = graycomatrix(grey, [1], ANGLES, 256, symmetric=True, normed=True)
     assert co_occurrence(grey) == pytest.approx([graycoprops(matrix, name).mean() for name in PROPERTIES], abs=1e-9)
 

@@ -350,7 +350,7 @@ def _summary(rows, kept, rejects):
         undecided=int((mentioned & ~labelled["groups"]).sum()),
         same_picture=int((kept.id != kept.picture).sum()), reasons=reasons.to_dict(),
         unknown_emotions=dict(sorted(unknown.items())),
-        **({"maps": int((kept.stimulus_map != "").sum()), "unreadable_maps": no_maps} if "stimulus_map" in kept else {}))
+        **(dict(maps=int((kept.stimulus_map != "").sum()), unreadable_maps=no_maps) if "stimulus_map" in kept else {}))
 
 # %% ../../nbs/1_data/16_clean.ipynb #538fa405
 def _write_csv(path, frame):

@@ -112,6 +112,7 @@ def _stems(files):
     "Names of files, without folder and suffix: a title where there is no other."
     return files.map(lambda file: Path(file).stem)
 
+# %% ../../nbs/1_data/15_tables.ipynb #1503aebc
 EMOTION6 = ("file name", "valence", "arousal", "anger", "disgust", "fear", "joy", "sadness", "surprise", "neutral")
 
 def _is_emotion6(headings):
@@ -128,7 +129,7 @@ def _from_emotion6(table, folder):
         lines = path.read_text("utf-8-sig").splitlines() if path.is_file() else []
         part |= {line.split("\t")[0].strip().removeprefix("images/"): name for line in lines}
     return table.assign(
-        file=[f"images/{name}" for name in table.name], title=table.name.map(lambda name: str(Path(name).with_suffix(""))),
+        file=[f"images/{name}" for name in table.name], title=[str(Path(name).with_suffix("")) for name in table.name],
         split=[part.get(name, "") for name in table.name], viewers="15")
 
 def _from_artemis(table, folder):
@@ -152,6 +153,7 @@ def _from_oasis(table, folder):
     if "title" in table: return table
     return table.assign(title=table.theme.where(table.theme != "", _stems(table.file)))
 
+# %% ../../nbs/1_data/15_tables.ipynb #7aaca466
 READERS = {reader.name: reader for reader in (
     Reader("sponsor's workbook", NEEDED, _as_it_is),
     Reader("image folder", ("File",), _as_it_is),
@@ -164,7 +166,8 @@ def find_reader(
     headings: list, # of a table, lower case
 ) -> Reader: # None where it is of no known kind
     "The reader of a table's kind."
-    def fits(reader): return reader.fits(headings) if reader.fits else set(map(str.lower, reader.headings)) <= set(headings)
+    def fits(reader):
+        return reader.fits(headings) if reader.fits else set(map(str.lower, reader.headings)) <= set(headings)
     fitting = [reader for reader in READERS.values() if fits(reader)]
     return max(fitting, key=lambda reader: len(reader.headings), default=None)
 
@@ -263,7 +266,7 @@ def _sheet_file(path):
     if path.is_dir():
         tables = sorted(file for file in path.iterdir() if file.suffix.lower() in _FORMATS)
         tables = [file for file in tables if not file.name.startswith((".", "~$"))] # hidden, or open in a program
-        tables = [file for file in tables if file.suffix != ".txt" or file.name == "ground_truth.txt"] # others are notes
+        tables = [file for file in tables if file.suffix != ".txt" or file.name == "ground_truth.txt"] # or notes
         own = ("paintings.csv", "rejects.csv") # written by `clean`
         if len(tables) > 1: tables = [file for file in tables if file.name not in own]
         if len(tables) != 1:

@@ -97,7 +97,8 @@ CLASSIFIERS = ( # each has a chapter of its own
     Model("moodnet-dropout", "MoodNet, dropout", ("pixels",), "emoart.models.moods:fit_dropout", chapter="moods"),
     Model("lenet5", "LeNet-5", ("pixels",), "emoart.models.moods:fit_lenet5", chapter="moods"),
     Model("lenet5-relu", "LeNet-5, ReLU", ("pixels",), "emoart.models.moods:fit_lenet5_relu", chapter="moods"),
-    Model("alexnet", "AlexNet", ("pixels",), "emoart.models.moods:fit_alexnet", chapter="moods"))
+    Model("alexnet", "AlexNet", ("pixels",), "emoart.models.moods:fit_alexnet", chapter="moods"),
+    Model("small_cnn", "small CNN", ("pixels",), "emoart.models.distributions:fit", chapter="distributions"))
 
 BESIDE = ( # what they are compared with
     Model("cv_logistic", "CV+logistic", ("hand_made",), "emoart.models.cvfc:fit_logistic",

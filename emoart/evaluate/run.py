@@ -23,8 +23,9 @@ from ..data.splits import repeated_folds, split
 from ..data.targets import Target, find_target, mentions_of
 from .models import EVIDENCE, Fitted, find_model, imported
 from .scores import (
-    KINDS, LOSSES, Kind, beside_distributions, calibration, calibration_error, constant_baseline, cross_validate, evaluate,
-    fit_temperature, is_soft, one_hot, plot_confusion, plot_history, plot_labels, plot_means, plot_values, soft_score, tempered, told)
+    KINDS, LOSSES, Kind, beside_distributions, calibration, calibration_error, constant_baseline, cross_validate,
+    evaluate, fit_temperature, is_soft, one_hot, plot_confusion, plot_history, plot_labels, plot_means, plot_values,
+    soft_score, tempered, told)
 
 # %% ../../nbs/2_evaluate/22_run.ipynb #84f37d1d
 class Evidence:
@@ -44,12 +45,22 @@ class Evidence:
         if kind not in self.known: self.known[kind] = imported(EVIDENCE[kind])(self.paintings, self.settings)
         return self.known[kind] if self.rows is None else self.known[kind][self.rows]
 
+    @property
+    def _numbers(self):
+        every = np.arange(len(self.paintings))
+        return every if self.rows is None else every[self.rows]
+
+    @property
+    def pictures(self) -> np.ndarray:
+        "(m,) what is the same for copies of one painting."
+        return self.paintings.picture.to_numpy()[self._numbers]
+
     def part(
         self,
         rows: np.ndarray, # (n,) bool mask, or indices
     ): # Evidence
-        "The evidence of some of the paintings."
-        return Evidence(self.paintings, self.settings, rows, self.known)
+        "The evidence of some of the paintings that this is evidence of."
+        return Evidence(self.paintings, self.settings, self._numbers[rows], self.known)
 
 # %% ../../nbs/2_evaluate/22_run.ipynb #3ef6a9ce
 @dataclass(frozen=True)
@@ -171,6 +182,7 @@ def fit_model(
         raise InputError(f"{model} cannot learn the target {settings.target}; it learns {', '.join(row.kinds)}")
     return imported(row.fit)(x, y, replace(kind, loss=loss_of(kind, settings)), settings, validation)
 
+# %% ../../nbs/2_evaluate/22_run.ipynb #dc5da326
 def out_of_fold(
     model: str, # a name of `MODELS`
     data: Data, # all its paintings take part
@@ -209,7 +221,8 @@ def cross_validated(
     options = dict(folds=folds, pictures=pictures)
     found = dict(n_folds=settings.n_folds, test=scores(data.y, predicted, data.kind, settings, **options),
                  baseline=scores(data.y, constant, data.kind, settings, **options))
-    if data.target.kind == "distribution": found["constants"] = constants(data, slice(None), settings, pictures=pictures)
+    beside = constants(data, slice(None), settings, pictures=pictures)
+    if beside: found["constants"] = beside
     if data.kind.by_column:
         found["columns"] = by_column(data.names, data.y, predicted, data.kind, settings, **options)
         found["baseline_columns"] = by_column(data.names, data.y, constant, data.kind, settings, **options)
@@ -303,7 +316,7 @@ def run(
     if fitted.network and data.target.kind == "classes": facts |= _confidence(model, data, predicted, settings)
     used = genre_line(data.folder, settings.genre, settings.target) if data.folder else ""
     return save_results(folder, data, predicted, fitted.history, settings, model=row.titled(settings), used=used,
-                        published=row.figure(settings), **{"loss": loss_of(data.kind, settings), **fitted.facts, **facts})
+                        published=row.figure(settings), loss=loss_of(data.kind, settings), **fitted.facts, **facts)
 
 def score_frame(
     metrics: dict, # from `run`
@@ -311,8 +324,8 @@ def score_frame(
 ) -> pd.DataFrame: # a row a measure, a column a model, values with their intervals
     "The scores of the held-out part as they are read out."
     baseline = KINDS[metrics["kind"]].baseline
-    columns = {metrics["model"]: metrics["test"], **beside, baseline: metrics["baseline"], **metrics.get("constants", {})}
-    return pd.DataFrame(columns).map(told)
+    columns = {metrics["model"]: metrics["test"], **beside, baseline: metrics["baseline"]}
+    return pd.DataFrame({**columns, **metrics.get("constants", {})}).map(told)
 
 # %% ../../nbs/2_evaluate/22_run.ipynb #c0f69d90
 def _draw_answers(metrics, predictions, ax):

@@ -216,6 +216,7 @@ def _stimuli(folder):
     from emoart.explain.stimuli import load_stimuli
     return load_stimuli(folder)
 
+# %% ../../nbs/4_explain/43_explain.ipynb #c6ed139f
 def explain(
     images, # picture files: a path, a list of paths, a folder, or addresses
     folder: Path, # of a trained model, as `emoart.models.predict.train` leaves it

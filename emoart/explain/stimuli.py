@@ -54,7 +54,9 @@ def fcn8s(
     map_size: int, # height and width of what comes out, pixels
     activation: str = "linear", # or sigmoid, for cross-entropy
 ) -> keras.Model: # (n, size, size, 3) RGB 0 to 255 -> (n, map_size, map_size, 1)
-    "FCN-8s at once with one output (Long, Shelhamer and Darrell 2015; Peng et al. 2016). Raises `InputError` for a size."
+    """FCN-8s at once with one output (Long, Shelhamer and Darrell 2015; Peng et al. 2016).
+
+    Raises `InputError` for a size that 32 does not divide."""
     size = trunk.inputs[0].shape[1]
     if size % 32: raise InputError(f"image_size is {size}; a stimulus map needs a multiple of 32")
     def twice(x): return keras.layers.UpSampling2D(2, interpolation="bilinear")(x)
@@ -96,14 +98,13 @@ def fit_stimuli(
 ) -> tuple: # network and history, a frame with a row an epoch
     "Train a network of stimulus maps. Raises what `stimuli_network` raises."
     own, network = settings.stimuli, stimuli_network(settings)
-    learned = [paintings] if held_out is None else [paintings, held_out]
-    parts = [_pairs(part, stimulus_maps(part, own.map_size, settings.resize), settings, part is paintings) for part in learned]
+    def stream(part, mirror): return _pairs(part, stimulus_maps(part, own.map_size, settings.resize), settings, mirror)
     steps = own.epochs * -(-len(paintings) // own.batch_size)
     rate = keras.optimizers.schedules.CosineDecay(own.learning_rate, steps)
     network.compile(keras.optimizers.Adam(rate), "mse" if own.loss == "mse" else "binary_crossentropy")
-    watch = parts[1] if len(parts) > 1 else None
-    history = network.fit(parts[0], epochs=own.epochs, validation_data=watch, shuffle=False, verbose=0).history
-    return network, pd.DataFrame({"epoch": range(1, own.epochs + 1), **history})
+    watch = None if held_out is None else stream(held_out, False)
+    learned = network.fit(stream(paintings, True), epochs=own.epochs, validation_data=watch, shuffle=False, verbose=0)
+    return network, pd.DataFrame({"epoch": range(1, own.epochs + 1), **learned.history})
 
 def predicted_maps(
     network: keras.Model, # from `fit_stimuli`
@@ -118,7 +119,7 @@ def map_scores(
     truth: np.ndarray, # (n, h, w) 0 to 1
     said: np.ndarray, # (n, h, w) 0 to 1
 ) -> pd.DataFrame: # a row a picture: mse, correlation, sim, nss; NaN where a picture has no stimulus
-    "How far predicted maps are from true ones (Bylinskii et al. 2019). A map that is even everywhere correlates with none."
+    "How far predicted maps are from true ones (Bylinskii et al. 2019); an even map correlates with none."
     t, p = truth.reshape(len(truth), -1).astype(float), said.reshape(len(said), -1).astype(float)
     def centred(x): return x - x.mean(1, keepdims=True)
     def shares(x): return x / np.maximum(x.sum(1, keepdims=True), 1e-12)
@@ -202,7 +203,8 @@ def save_stimuli(
     network.save(Path(folder) / "model.keras")
     write_json(Path(folder) / "metrics.json", dict(
         kind="stimuli", image_size=settings.stimuli.image_size, resize=settings.resize, start=settings.stimuli.start,
-        backbone=settings.backbone, parameters=network.count_params(), sha256=file_digest(Path(folder) / "model.keras"), **facts))
+        backbone=settings.backbone, parameters=network.count_params(),
+        sha256=file_digest(Path(folder) / "model.keras"), **facts))
 
 @dataclass(frozen=True)
 class StimuliModel:
@@ -219,7 +221,8 @@ def load_stimuli(
     try:
         facts = json.loads((folder / "metrics.json").read_text())
         if facts["kind"] != "stimuli" or file_digest(folder / "model.keras") != facts["sha256"]: raise ValueError
-        return StimuliModel(keras.saving.load_model(folder / "model.keras", compile=False), facts["image_size"], facts["resize"])
+        network = keras.saving.load_model(folder / "model.keras", compile=False)
+        return StimuliModel(network, facts["image_size"], facts["resize"])
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(f"{folder} holds no network of stimulus maps; run nbs/4_explain/44_stimuli.ipynb "
                          "with -p out and that folder") from None
@@ -232,11 +235,13 @@ def write_stimuli():
         facts = json.loads(file.read_text())
         about = dict(start=facts["start"], backbone=facts["backbone"] if facts["start"] == "pretrained" else "",
                      parameters=facts["parameters"], n_train=facts["n_train"], n_test=facts["n_test"])
-        rows += [dict(about, size=int(size), map=name, measure=measure, **found) for size, judged in facts["sizes"].items()
-                 for name, measures in judged.items() for measure, found in measures.items()]
+        for size, judged in facts["sizes"].items():
+            rows += [dict(about, size=int(size), map=name, measure=measure, **found)
+                     for name, measures in judged.items() for measure, found in measures.items()]
         rows += [dict(about, map=name, measure="correlation", **found) for name, found in facts["agreement"].items()]
-        rows += [dict(about, map="FCN-8s", measure=f"{name} maximum without stimulus", value=facts["without_stimulus"][name])
-                 for name in ("median", "largest")]
+        empty = facts["without_stimulus"]
+        rows += [dict(about, map="FCN-8s", measure=f"{name} maximum without stimulus", value=empty[name])
+                 for name in ("median", "largest") if name in empty]
     if not rows: raise InputError("there is no run to gather; make stimuli makes them")
     with replacing(ROOT / "reports" / "stimuli.csv") as path:
         pd.DataFrame(rows).to_csv(path, index=False, float_format="%.5f")

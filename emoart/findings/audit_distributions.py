@@ -29,7 +29,7 @@ def least_bhattacharyya(
     chebyshev: float, # mean Chebyshev distance, 0 to 1
     k: int = K, # classes
 ) -> float: # 0 to 1
-    "The smallest mean Bhattacharyya coefficient: 1 - BC is at most the total variation (Hellinger), that at most (k // 2) c."
+    "The smallest mean coefficient: 1 - BC is at most the total variation (Hellinger), and that at most (k // 2) c."
     return max(0., 1 - (k // 2) * chebyshev)
 
 def mse_range(

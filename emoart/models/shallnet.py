@@ -42,16 +42,18 @@ def fit_on_pixels(
     own, # settings of the chapter: learning_rate, batch_size and epochs
     validation: tuple = None, # evidence and targets that are watched
     versions: int = 1, # of each training painting, see `dataset`
+    learning_rate: float = None, # another than the chapter's
+    callbacks: list = None, # of Keras
 ) -> Fitted:
     "Train a network from nothing, with Adam."
     def batches(x, y, **options):
         "Paintings as a stream, in the order of the table."
         return dataset(x["pixels"], y, model.input_shape[1], own.batch_size, resize=settings.resize, **options)
 
-    model.compile(keras.optimizers.Adam(own.learning_rate), kind.loss, metrics=[watched(kind)])
+    model.compile(keras.optimizers.Adam(learning_rate or own.learning_rate), kind.loss, metrics=[watched(kind)])
     watch = batches(*validation) if validation else None
     learned = model.fit(batches(x, y, seed=settings.seed, versions=versions), epochs=own.epochs, shuffle=False,
-                        verbose=0, validation_data=watch)
+                        verbose=0, validation_data=watch, callbacks=callbacks)
 
     def predict(x): return model.predict(batches(x, np.zeros((len(x["pixels"]), y.shape[1]))), verbose=0)
 
