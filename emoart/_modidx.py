@@ -328,6 +328,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                     'emoart.data.tables._heading': ('1_data/tables.html#_heading', 'emoart/data/tables.py'),
                                     'emoart.data.tables._headings': ('1_data/tables.html#_headings', 'emoart/data/tables.py'),
                                     'emoart.data.tables._is_emotion6': ('1_data/tables.html#_is_emotion6', 'emoart/data/tables.py'),
+                                    'emoart.data.tables._listed': ('1_data/tables.html#_listed', 'emoart/data/tables.py'),
                                     'emoart.data.tables._named': ('1_data/tables.html#_named', 'emoart/data/tables.py'),
                                     'emoart.data.tables._no_reader': ('1_data/tables.html#_no_reader', 'emoart/data/tables.py'),
                                     'emoart.data.tables._read_text': ('1_data/tables.html#_read_text', 'emoart/data/tables.py'),

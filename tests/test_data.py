@@ -753,6 +753,21 @@ def test_emotionroi_has_maps_and_a_split_of_its_own(tmp_path):
     assert levels == [255, 0, None, None]
 
 
+def test_what_an_emotion6_may_have_besides(tmp_path):
+    "Tabs at the ends of its lines; a split whose names are written otherwise, or are no pictures of it."
+    roi = emotion6(tmp_path / "EmotionROI")
+    table = roi / "ground_truth.txt"
+    table.write_text("".join(f"{line}\t\r\n" for line in table.read_text().splitlines()))
+    (roi / "training_testing_split").mkdir()
+    lists = [roi / "training_testing_split" / f"{name}ing.txt" for name in ("train", "test")]
+    lists[0].write_text("images\\anger\\1.jpg\r\n\r\n")
+    lists[1].write_text("joy/7.jpg\t7.5\nfear/2.jpg")
+    assert read_sheet(roi).split.tolist() == ["train", "test", "test", ""]
+    for path in lists: path.write_text("elsewhere/1.jpg\n")
+    with pytest.raises(InputError, match="none of the pictures in .*, such as elsewhere/1.jpg, is in the table"):
+        read_sheet(roi)
+
+
 def split_of(table): return split(table, np.zeros(len(table)), 0.5, 0, classes=False)
 
 

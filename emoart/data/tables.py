@@ -117,17 +117,24 @@ EMOTION6 = ("file name", "valence", "arousal", "anger", "disgust", "fear", "joy"
 
 def _is_emotion6(headings):
     "Whether headings are, in their order, those of Emotion6, whatever else is in each, such as [prob. anger]."
+    headings = [heading for heading in headings if heading]
     return len(headings) == len(EMOTION6) and all(word in each for word, each in zip(EMOTION6[1:], headings[1:]))
+
+def _listed(folder, list_of, part):
+    "Picture -> part of the split, of the lines of one of EmotionROI's two lists."
+    path = folder / "training_testing_split" / f"{list_of}.txt"
+    lines = path.read_text("utf-8-sig").splitlines() if path.is_file() else []
+    names = [line.split("\t")[0].strip().replace("\\", "/").removeprefix("images/") for line in lines]
+    return {name: part for name in names if name}
 
 def _from_emotion6(table, folder):
     """Emotion6 (Peng et al. 2015): fifteen viewers a picture. EmotionROI (Peng et al. 2016) is the same with maps and
-    with a split, two lists of names."""
-    table = table.set_axis(["name", *EMOTION6[1:3], *(f"share_{word}" for word in EMOTION6[3:])], axis=1)
-    part = {}
-    for name, list_of in (("train", "training"), ("test", "testing")):
-        path = folder / "training_testing_split" / f"{list_of}.txt"
-        lines = path.read_text("utf-8-sig").splitlines() if path.is_file() else []
-        part |= {line.split("\t")[0].strip().removeprefix("images/"): name for line in lines}
+    with a split."""
+    table, part = table.set_axis(["name", *EMOTION6[1:3], *(f"share_{word}" for word in EMOTION6[3:])], axis=1), {}
+    for name, list_of in (("train", "training"), ("test", "testing")): part |= _listed(folder, list_of, name)
+    if part and not set(part) & set(table.name):
+        raise InputError(f"none of the pictures in {folder / 'training_testing_split'}, such as {next(iter(part))}, "
+                         "is in the table; write them as the table does, or remove that folder")
     return table.assign(
         file=[f"images/{name}" for name in table.name], title=[str(Path(name).with_suffix("")) for name in table.name],
         split=[part.get(name, "") for name in table.name], viewers="15")
