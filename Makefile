@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
-.PHONY: help setup reproduce test lab docs export readme results real moods distributions stimuli portraits audit bench lock persons
+.PHONY: help setup reproduce test lab docs export readme results real moods distributions stimuli esm portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -93,6 +93,12 @@ stimuli: setup ## reports/stimuli.csv: stimulus maps on a trunk that knows photo
 		$(BIN)/papermill --no-progress-bar --log-level ERROR nbs/4_explain/44_stimuli.ipynb "$$run.ipynb" -p profile quick \
 			-p start $$1 -p epochs $$2 -p out "$$run" || exit 1; done
 	$(BIN)/python -c "from emoart.explain.stimuli import write_stimuli; write_stimuli()"
+
+ESM = run="$(CURDIR)/reports/runs/esm-$(1)"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" -p models transfer,esm -p stimuli_network "$(CURDIR)/reports/runs/stimuli-pretrained"
+esm: setup ## reports/esm.csv: does it help to be told where to look, after make stimuli, ten minutes (PAINTINGS=folder adds real paintings)
+	$(call ESM,planted) -p seed 1 -p global_cue 0 -p local_cue 1 -p n_repeats 5
+	[ -z "$(PAINTINGS)" ] || { $(call ESM,real) -p paintings "$(abspath $(PAINTINGS))" -p target emotions -p n_repeats 5; }
+	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('esm')"
 
 PAINT = $(BIN)/emoart train $(1) --images "$(IMAGES)" $(if $(JUDGE),--judge "$(JUDGE)") --profile thesis -p gan_every=4 --out reports/runs/portraits/$(1)
 portraits: setup ## reports/gan: the three generators on real portraits, an hour of two cores (IMAGES=folder, JUDGE=trained classifier)

@@ -78,6 +78,7 @@ class Common:
     n_bootstrap: int = setting("resamples behind an interval", 100, 100_000)
     backbone: str = setting("frozen network: efficientnet-lite0, vgg16, or any name of keras.applications")
     weights: str = setting("its weights: imagenet, a weights file, or random (tests only)")
+    stimuli_network: str = setting("folder of a network of stimulus maps, which esm is given; empty: none")
     n_labelled: int = setting("paintings of the gallery that carry an emotion", 40, 100_000)
     n_unlabelled: int = setting("portraits of the gallery without an emotion", 0, 100_000)
     global_cue: float = setting("how far palette, brightness and texture follow the emotion group", 0, 1)

@@ -29,7 +29,8 @@ EVIDENCE = { # kind of evidence -> function of paintings and settings that gives
     "hand_made": "emoart.models.cvfc:hand_made_evidence",
     "texture": "emoart.models.texture_svm:texture_evidence",
     "features": "emoart.models.backbones:backbone_evidence",
-    "last_layer": "emoart.models.backbones:last_layer_evidence"}
+    "last_layer": "emoart.models.backbones:last_layer_evidence",
+    "stimuli": "emoart.explain.stimuli:stimuli_evidence"}
 
 # %% ../../nbs/2_evaluate/21_models.ipynb #d4c90da8
 SAVED_INPUTS = { # kind of evidence -> function of pictures (n, size, size, 3) uint8 and settings that gives an array
@@ -111,6 +112,7 @@ BESIDE = ( # what they are compared with
           kinds=("classes", "distribution")),
     Model("ridge", "last layer+ridge", ("last_layer",), "emoart.models.transfer:fit_ridge",
           kinds=("values",)),
+    Model("esm", "{backbone}+TL, ESM", ("features", "stimuli"), "emoart.explain.stimuli:fit_esm"),
     Model("average", "average", ("features", "hand_made"), "emoart.models.fusion:fit_average",
           mean_of=("transfer", "cvfc")))
 

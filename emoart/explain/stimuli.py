@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['TAPS', 'small_trunk', 'fcn8s', 'stimuli_network', 'fit_stimuli', 'predicted_maps', 'map_scores', 'mean_scores',
            'constant_maps', 'judged_stimuli', 'plot_stimuli', 'save_stimuli', 'StimuliModel', 'load_stimuli',
-           'write_stimuli']
+           'write_stimuli', 'stimuli_evidence', 'fit_esm']
 
 # %% ../../nbs/4_explain/44_stimuli.ipynb #c3baf301
 import json
@@ -17,12 +17,15 @@ import numpy as np
 import pandas as pd
 
 from ..core.backend import keras, tf
-from ..core.files import ROOT, InputError, file_digest, replacing, writable_folder, write_json
+from ..core.files import ROOT, InputError, NotRun, file_digest, replacing, writable_folder, write_json
 from ..core.settings import Settings
 from ..data.datasets import dataset, stimulus_maps
 from ..data.images import load_images
 from ..data.splits import split
+from ..evaluate.models import Fitted
+from ..evaluate.scores import Kind
 from .faithfulness import interval
+from ..models import transfer
 from ..models.backbones import LITE0, trunk
 
 # %% ../../nbs/4_explain/44_stimuli.ipynb #c3a58e3c
@@ -245,3 +248,32 @@ def write_stimuli():
     if not rows: raise InputError("there is no run to gather; make stimuli makes them")
     with replacing(ROOT / "reports" / "stimuli.csv") as path:
         pd.DataFrame(rows).to_csv(path, index=False, float_format="%.5f")
+
+# %% ../../nbs/4_explain/44_stimuli.ipynb #6b222234
+_MAP = 14 # height and width of the map that joins the features
+
+def stimuli_evidence(
+    paintings: pd.DataFrame, # n rows with image
+    settings: Settings, # stimuli_network of them
+) -> np.ndarray: # (n, 196) 0 to 1
+    "Predicted stimulus maps of paintings, flat. Raises `NotRun` where the settings name no network of them."
+    if not settings.stimuli_network:
+        raise NotRun("ESM-enhanced needs a network of stimulus maps; run nbs/4_explain/44_stimuli.ipynb with -p out FOLDER "
+                     "and give that folder as -p stimuli_network")
+    model, parts = load_stimuli(settings.stimuli_network), []
+    for start in range(0, len(paintings), 32):
+        pictures = load_images(list(paintings.image[start:start + 32]), model.image_size, model.resize)
+        parts.append(tf.image.resize(predicted_maps(model.network, pictures)[..., None], (_MAP, _MAP), "area").numpy())
+    return np.concatenate(parts).reshape(len(paintings), -1)
+
+def fit_esm(
+    x, # evidence of the training paintings: features and stimuli
+    y: np.ndarray, # (m, k) their targets
+    kind: Kind, # of the target
+    settings: Settings, # those of transfer
+    validation: tuple = None, # not used
+) -> Fitted:
+    "ESM-enhanced: the transfer model with the predicted map beside its features (Lai, Lam and Ling, section 3.3)."
+    def joined(x): return {"features": np.hstack([x["features"], x["stimuli"]])}
+    fitted = transfer.fit(joined(x), y, kind, settings)
+    return Fitted(lambda x: fitted.predict(joined(x)), fitted.history)
