@@ -25,8 +25,8 @@ from emoart.models.backbones import extractor
 from emoart.models.transfer import head
 
 CLASSES = KINDS["classes"]
-TITLES = ("majority baseline", "ShallNet", "efficientnet-lite0+TL", "CV+FC", "Fusion", "CV+logistic", "CV+boosting",
-          "backbone+logistic", "average", "last layer+logistic", "backbone+SVM", "transfer (one label)",
+TITLES = ("majority baseline", "ShallNet", "efficientnet-lite0+TL", "CV+FC", "Fusion", "small CNN", "CV+logistic",
+          "CV+boosting", "backbone+logistic", "texture+SVM", "average", "last layer+logistic", "backbone+SVM", "transfer (one label)",
           "transfer (noise)")
 
 
@@ -149,7 +149,7 @@ def test_every_model_predicts_every_painting_and_the_average_is_one(smoke_galler
     np.testing.assert_allclose(p["average"], (p["CV+FC"] + p["efficientnet-lite0+TL"]) / 2)
     soft = {"cross_entropy", "kl", "chebyshev"}
     assert set(scores.metric) == {"accuracy", "balanced_accuracy", "macro_f1", "auc", *soft}
-    assert (scores.low <= scores.high).all() and len(tests) == 24
+    assert (scores.low <= scores.high).all() and len(tests) == 28
     by_hand = score(data.y.argmax(1), p["Fusion"][0], folds[0])["auc"]
     assert scores[(scores.model == "Fusion") & (scores.metric == "auc")].value.item() == pytest.approx(by_hand)
 

@@ -89,7 +89,7 @@ _BODY = """
 {% for name, q in p.predicted.items() %}{{ name }} {{ "%.2f" | format(q) if p.kind == "values" else q | share }}
 {{- ", " if not loop.last }}{% endfor %}<br>shown: {{ p.unit }}
 {%- if p.stimulus %}, then the stimulus map{% endif %}
-{%- if p.agreement is not none %}; their correlation {{ "%.2f" | format(p.agreement) }}{% endif %}
+{%- if p.agreement is number %}; their correlation {{ "%.2f" | format(p.agreement) }}{% endif %}
 {% if p.features %}
 <table class="words"><tr><th>feature</th><th>value</th><th>mean</th><th>adds</th><th></th></tr>
 {% for f in p.features %}

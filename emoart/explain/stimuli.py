@@ -231,23 +231,28 @@ def load_stimuli(
                          "with -p out and that folder") from None
 
 # %% ../../nbs/4_explain/44_stimuli.ipynb #258b76af
+def _wide(measures): return {f"{m}{end}": found[key] for m, found in measures.items()
+                             for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
+
+def _rows_of(facts):
+    "The rows of a run of `make stimuli`: a map and a size each, then how far maps agree with each other."
+    own = f"FCN-8s, {facts['start']}"
+    about, empty = dict(n_train=facts["n_train"], n_test=facts["n_test"]), facts["without_stimulus"]
+    extra = dict(parameters=facts["parameters"], median_without_stimulus=empty.get("median"),
+                 largest_without_stimulus=empty.get("largest"))
+    rows = [dict(model=own if name == "FCN-8s" else name, size=int(size), **_wide(found), **about,
+                 **(extra if name == "FCN-8s" else {}))
+            for size, judged in facts["sizes"].items() for name, found in judged.items()]
+    return rows + [dict(model=f"{name} ({facts['start']})", **_wide({"correlation": found}), **about)
+                   for name, found in facts["agreement"].items()]
+
 def write_stimuli():
     "Write reports/stimuli.csv of the runs of `make stimuli`. Raises `InputError` where there are none."
-    rows = []
-    for file in sorted(ROOT.glob("reports/runs/stimuli-*/metrics.json")):
-        facts = json.loads(file.read_text())
-        about = dict(start=facts["start"], backbone=facts["backbone"] if facts["start"] == "pretrained" else "",
-                     parameters=facts["parameters"], n_train=facts["n_train"], n_test=facts["n_test"])
-        for size, judged in facts["sizes"].items():
-            rows += [dict(about, size=int(size), map=name, measure=measure, **found)
-                     for name, measures in judged.items() for measure, found in measures.items()]
-        rows += [dict(about, map=name, measure="correlation", **found) for name, found in facts["agreement"].items()]
-        empty = facts["without_stimulus"]
-        rows += [dict(about, map="FCN-8s", measure=f"{name} maximum without stimulus", value=empty[name])
-                 for name in ("median", "largest") if name in empty]
-    if not rows: raise InputError("there is no run to gather; make stimuli makes them")
-    with replacing(ROOT / "reports" / "stimuli.csv") as path:
-        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.5f")
+    files = sorted(ROOT.glob("reports/runs/stimuli-*/metrics.json"))
+    if not files: raise InputError("there is no run to gather; make stimuli makes them")
+    rows = pd.DataFrame([row for file in files for row in _rows_of(json.loads(file.read_text()))])
+    rows = rows.drop_duplicates(["model", "size"]).sort_values("size", kind="stable")
+    with replacing(ROOT / "reports" / "stimuli.csv") as path: rows.to_csv(path, index=False, float_format="%.5f")
 
 # %% ../../nbs/4_explain/44_stimuli.ipynb #6b222234
 _MAP = 14 # height and width of the map that joins the features
