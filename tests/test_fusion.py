@@ -185,7 +185,9 @@ def test_no_model_beats_what_can_be_known(planted):
         if 0 in (global_cue, local_cue): assert row.balanced_accuracy_low <= ceiling(max(global_cue, local_cue))
 
 
-@pytest.mark.parametrize("name, models", [("planted", set(TITLES[:9]) - {"ShallNet"}), ("real", set(TITLES))])
+MEASURED = [title for title in TITLES if title not in ("small CNN", "texture+SVM")] # these two have distributions.csv
+
+@pytest.mark.parametrize("name, models", [("planted", set(MEASURED[:9]) - {"ShallNet"}), ("real", set(MEASURED))])
 def test_committed_tables_are_whole(name, models):
     table, tests = (pd.read_csv(ROOT / "reports" / f"{name}{ending}.csv") for ending in ("", "_tests"))
     about = ["data", "global_cue", "local_cue", "target", "groups"]
