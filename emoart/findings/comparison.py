@@ -59,7 +59,8 @@ def chosen_models(
 
 # %% ../../nbs/8_findings/80_comparison.ipynb #7a32a2eb
 PAIRS = (("transfer", "cvfc"), ("fusion", "cvfc"), ("fusion", "transfer"), ("average", "cvfc"), ("average", "transfer"),
-         ("cvfc", "cv_logistic"), ("cvfc", "cv_boosting"), ("transfer", "backbone_logistic"), ("transfer", "ridge"), ("esm", "transfer"),
+         ("cvfc", "cv_logistic"), ("cvfc", "cv_boosting"), ("transfer", "backbone_logistic"), ("transfer", "ridge"),
+         ("esm", "transfer"),
          ("transfer", "texture_svm"), ("texture_svm", "cvfc"),
          *((model.name, "transfer") for model in RECIPES))
 
