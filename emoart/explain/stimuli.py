@@ -263,8 +263,8 @@ def stimuli_evidence(
 ) -> np.ndarray: # (n, 196) 0 to 1
     "Predicted stimulus maps of paintings, flat. Raises `NotRun` where the settings name no network of them."
     if not settings.stimuli_network:
-        raise NotRun("ESM-enhanced needs a network of stimulus maps; run nbs/4_explain/44_stimuli.ipynb with -p out FOLDER "
-                     "and give that folder as -p stimuli_network")
+        raise NotRun("ESM-enhanced needs a network of stimulus maps; run nbs/4_explain/44_stimuli.ipynb with "
+                     "-p out FOLDER, and give that folder as -p stimuli_network")
     model, parts = load_stimuli(settings.stimuli_network), []
     for start in range(0, len(paintings), 32):
         pictures = load_images(list(paintings.image[start:start + 32]), model.image_size, model.resize)
