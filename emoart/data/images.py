@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['MAX_BYTES', 'MAX_PIXELS', 'SUFFIXES', 'FORMATS', 'ENDINGS', 'RESIZES', 'SAME_PICTURE', 'WORKERS', 'PER_HOST',
            'TIMEOUT', 'BACK_OFF', 'DEADLINE', 'GIVE_UP_AFTER', 'check_image', 'picture_files', 'to_rgb', 'open_rgb',
-           'squared', 'load_image', 'load_images', 'perceptual_hash', 'same_pictures', 'Unusable', 'Unanswered',
-           'polite_session', 'download', 'is_remote', 'picture_paths', 'read_picture', 'fetch_images']
+           'squared', 'load_image', 'load_images', 'kept_arrays', 'perceptual_hash', 'same_pictures', 'Unusable',
+           'Unanswered', 'polite_session', 'download', 'is_remote', 'picture_paths', 'read_picture', 'fetch_images']
 
 # %% ../../nbs/1_data/14_images.ipynb #2540d291
 import hashlib
@@ -20,6 +20,7 @@ import time
 import unicodedata
 import warnings
 from collections import Counter, defaultdict, deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -172,6 +173,29 @@ def load_images(
     "Images as one array, read in parallel."
     load = partial(load_image, size=size, resize=resize)
     with ThreadPoolExecutor() as workers: return np.stack(list(workers.map(load, paths)))
+
+# %% ../../nbs/1_data/14_images.ipynb #631cd2ad
+def _kept_array(file):
+    "What an earlier run stored, or None where it did not, or the file was damaged since."
+    try: return np.load(file)
+    except (OSError, ValueError, EOFError): return None
+
+def kept_arrays(
+    files: list, # n paths, .npy, in an existing folder; equal ones stand for equal pictures
+    pictures, # n of them, whatever `measure` takes
+    measure: Callable, # some of the pictures, a list -> an array each, in turn
+    at_once: int, # pictures that are measured together
+    name: str, # of what is measured, for the progress bar
+) -> np.ndarray: # (n, ...)
+    "What is measured of pictures, from the files where it has been measured before."
+    known = {file: _kept_array(file) for file in dict.fromkeys(files)}
+    missing = [(file, picture) for file, picture in dict(zip(files, pictures)).items() if known[file] is None]
+    for start in tqdm(range(0, len(missing), at_once), desc=name, leave=False, disable=None):
+        batch = missing[start:start + at_once]
+        for (file, _), found in zip(batch, measure([picture for _, picture in batch])):
+            known[file] = found
+            with replacing(file) as temporary: np.save(temporary, found)
+    return np.stack([known[file] for file in files])
 
 # %% ../../nbs/1_data/14_images.ipynb #73d9d7e5
 def _plain_colours(image):

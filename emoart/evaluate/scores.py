@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'SOFT_METRICS', 'DISTRIBUTION_METRICS', 'VALUE_METRICS', 'LABEL_METRICS', 'KINDS', 'LOSSES', 'TEMPERATURES',
-           'LOSS_LABELS', 'score', 'evaluate', 'told', 'majority_baseline', 'cross_validate', 'paired_bootstrap',
-           'fold_scores', 'corrected_t_test', 'compare', 'soft_score', 'distribution_score', 'viewer_noise',
-           'beside_distributions', 'value_score', 'label_score', 'one_hot', 'is_soft', 'class_score', 'Kind',
-           'constant_baseline', 'calibration', 'calibration_error', 'plot_calibration', 'tempered', 'fit_temperature',
-           'plot_confusion', 'plot_means', 'plot_values', 'plot_labels', 'plot_history']
+           'LOSS_LABELS', 'score', 'evaluate', 'told', 'told_table', 'majority_baseline', 'cross_validate',
+           'paired_bootstrap', 'fold_scores', 'corrected_t_test', 'compare', 'soft_score', 'distribution_score',
+           'viewer_noise', 'beside_distributions', 'value_score', 'label_score', 'one_hot', 'is_soft', 'class_score',
+           'Kind', 'constant_baseline', 'calibration', 'calibration_error', 'plot_calibration', 'tempered',
+           'fit_temperature', 'plot_confusion', 'plot_means', 'plot_values', 'plot_labels', 'plot_history']
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #0893c99d
 from collections.abc import Callable
@@ -96,6 +96,18 @@ def told(
 ) -> str: # such as 0.730 (0.665 to 0.795)
     "A measure with its interval as it is read out."
     return f"{measured['value']:{sign}.3f} ({measured['low']:{sign}.3f} to {measured['high']:{sign}.3f})"
+
+def told_table(
+    rows: pd.DataFrame, # a row a model, a column model, and for each measure M the columns M, M_low and M_high
+    *measures: str, # to be shown
+) -> pd.DataFrame: # texts, a row a model
+    "Rows of a committed table as they are read out; squares, which are small, with four digits."
+    def text(row, name):
+        digits = 4 if name == "mse" else 3
+        value, low, high = (f"{row[name + end]:.{digits}f}" for end in ("", "_low", "_high"))
+        return f"{value} ({low} to {high})"
+    texts = [{name.replace("_", " "): text(row, name) for name in measures} for row in rows.to_dict("records")]
+    return pd.DataFrame(texts, rows.model).rename_axis(None)
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #95dfb361
 def majority_baseline(

@@ -178,8 +178,8 @@ def _with_stimuli(shown, stimuli, full, pictures, activation, resize, out):
         laid = Image.fromarray(overlay(coloured(heat), np.asarray(picture), 0.4))
         each["stimulus"] = _png(laid, out / f"{each['stem']}-stimulus.png")
         if activation is not None and heat.any():
-            laid = unsquared(activation[i], picture.size, resize)
-            each["agreement"] = float(map_scores(heat[None], laid[None]).correlation.item())
+            seen = unsquared(activation[i], picture.size, resize)
+            each["agreement"] = float(map_scores(heat[None], seen[None]).correlation.item())
 
 _ADDRESSES = ("overlay", "picture", "stem", "stimulus") # of files, which the page alone needs
 
@@ -211,11 +211,6 @@ def _maps_of(trained, squares, units, method, layer):
     from emoart.explain.attribution import maps
     return maps(trained.network, trained.inputs(squares), units, method, layer or None)
 
-def _stimuli(folder):
-    "The network of stimulus maps in a folder."
-    from emoart.explain.stimuli import load_stimuli
-    return load_stimuli(folder)
-
 # %% ../../nbs/4_explain/43_explain.ipynb #c6ed139f
 def explain(
     images, # picture files: a path, a list of paths, a folder, or addresses
@@ -232,7 +227,9 @@ def explain(
     Raises `InputError` where no file is a picture, for a folder without a model, and for a method, group or layer that
     there is not."""
     check_asked(images, folder)
-    beside = _stimuli(stimuli) if stimuli else None
+    if stimuli:
+        from emoart.explain.stimuli import load_stimuli
+        beside = load_stimuli(stimuli)
     trained, folder = load_model(folder), Path(folder).expanduser()
     names = trained.card["names"]
     asked, has_maps, shown = _asked(group, names), trained.card["model"] != "cvfc", []
@@ -250,7 +247,7 @@ def explain(
         out = writable_folder(out)
         if has_maps: _with_maps(new, trained, found, pictures, out)
         else: _with_features(new, found, pictures, out)
-        if beside:
+        if stimuli:
             full, activation = [picture for _, picture in batch], found if has_maps else None
             _with_stimuli(new, beside, full, pictures, activation, trained.card["resize"], out)
         shown += new

@@ -26,12 +26,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from ..core.backend import keras, tf
-from ..core.files import PACKAGE, WORK, InputError, NotRun, file_digest, replacing, writable_folder
+from ..core.files import PACKAGE, WORK, InputError, NotRun, file_digest, writable_folder
 from ..core.settings import Settings
-from ..data.images import load_images
+from ..data.images import kept_arrays, load_images
 from ..data.targets import find_target
 
 # %% ../../nbs/3_models/32_backbones.ipynb #ae255165
@@ -346,11 +345,6 @@ def _digest(image):
     if not isinstance(image, np.ndarray): return file_digest(image)
     return hashlib.sha256(np.ascontiguousarray(image)).hexdigest()
 
-def _stored(file):
-    "What an earlier run stored, or None where it did not, or the file was damaged since."
-    try: return np.load(file)
-    except (OSError, ValueError, EOFError): return None
-
 def features(
     images: list, # n image files, or an array (n, size, size, 3) of uint8 RGB
     backbone: str = LITE0, # as in `trunk`
@@ -366,16 +360,12 @@ def features(
     forward, digest = _forward(backbone, size, str(weights), spatial, last, dtype)
     shelf = writable_folder(Path(cache) / "features" / f"{_plain(backbone)}-{size}-{resize}-{digest}")
     files = [shelf / f"{_digest(image)}.npy" for image in images]
-    known = {file: _stored(file) for file in dict.fromkeys(files)}
-    missing = [(file, image) for file, image in dict(zip(files, images)).items() if known[file] is None]
-    for start in tqdm(range(0, len(missing), AT_ONCE), desc=backbone, leave=False, disable=None):
-        batch = missing[start:start + AT_ONCE]
-        pictures = [image for _, image in batch]
+
+    def measured(pictures):
         x = pictures if isinstance(images, np.ndarray) else load_images(pictures, size, resize)
-        for (file, _), picture in zip(batch, x):
-            known[file] = forward(picture).numpy()
-            with replacing(file) as temporary: np.save(temporary, known[file])
-    return np.stack([known[file] for file in files])
+        for picture in x: yield forward(picture).numpy()
+
+    return kept_arrays(files, images, measured, AT_ONCE, backbone)
 
 # %% ../../nbs/3_models/32_backbones.ipynb #fd5bf57c
 def _wants_last(settings): return find_target(settings.target).kind == "values"

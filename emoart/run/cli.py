@@ -85,7 +85,6 @@ def _say(summary):
     for target, count in summary["labelled"].items(): print(f"labelled  {count:6,} for the target {target}")
     for reason, count in summary["reasons"].items(): print(f"rejected: {count:,} x {reason}")
     if "maps" in summary: print(f"stimulus maps: {summary['maps']:,}, {summary['unreadable_maps']:,} cannot be read")
-    if "maps" in summary: print(f"stimulus maps: {summary['maps']:,}, {summary['unreadable_maps']:,} cannot be read")
     same, undecided, unknown = (summary[key] for key in ("same_picture", "undecided", "unknown_emotions"))
     if same: print(f"{same:,} paintings show a picture that came before; they stay in one split with it")
     if undecided: print(f"{undecided:,} kept without a group: two groups were chosen equally often")
