@@ -234,7 +234,7 @@ def _wide(measures): return {f"{m}{end}": found[key] for m, found in measures.it
                              for end, key in (("", "value"), ("_low", "low"), ("_high", "high"))}
 
 def _rows_of(facts):
-    "The rows of a run of `make stimuli`: a map and a size each, then how far maps agree with each other."
+    "The rows of a run of `make stimuli`: a map and a size each, then how far the borrowed trunk's maps agree."
     own = f"FCN-8s, {facts['start']}"
     about, empty = dict(n_train=facts["n_train"], n_test=facts["n_test"]), facts["without_stimulus"]
     extra = dict(parameters=facts["parameters"], median_without_stimulus=empty.get("median"),
@@ -242,8 +242,8 @@ def _rows_of(facts):
     rows = [dict(model=own if name == "FCN-8s" else name, size=int(size), **_wide(found), **about,
                  **(extra if name == "FCN-8s" else {}))
             for size, judged in facts["sizes"].items() for name, found in judged.items()]
-    return rows + [dict(model=f"{name} ({facts['start']})", **_wide({"correlation": found}), **about)
-                   for name, found in facts["agreement"].items()]
+    agree = facts["agreement"] if facts["start"] == "pretrained" else {}
+    return rows + [dict(model=name, **_wide({"correlation": found}), **about) for name, found in agree.items()]
 
 def write_stimuli():
     "Write reports/stimuli.csv of the runs of `make stimuli`. Raises `InputError` where there are none."
