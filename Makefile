@@ -78,14 +78,16 @@ moods: setup ## reports/moods.csv: seven models on moods, an hour and a half of 
 			[ -z "$(PAINTINGS)" ] || { $(call MOODS,real-$$target-$$(echo $$models | cut -d, -f1)) \
 				-p target $$target -p models $$models -p paintings "$(abspath $(PAINTINGS))" \
 				-p n_repeats $$(case $$models in transfer*) echo 5;; *) echo 1;; esac) || exit 1; }; done; done
-	for more in "moods 3" "moods 100" "emotions 10" "values 10"; do set -- $$more; $(call MOODS,more-$$1-$$2) -p target $$1 \
+	for more in "moods 3" "moods 100" "emotions 10" "values 10"; do set -- $$more; $(call MOODS,more-$$1-$$2) -p shrink 0 -p target $$1 \
 		-p models moodnet,transfer -p global_cue 1 -p local_cue 0 -p n_viewers $$2 || exit 1; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('moods')"
 
-DISTRIBUTIONS = run="$(CURDIR)/reports/runs/distributions-$(1)"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" -p target emotions -p models transfer,fusion,texture_svm,cvfc
-distributions: setup ## reports/distributions.csv: shares of words on galleries that mix emotions, ten minutes (PAINTINGS=folder adds real paintings)
-	for cue in 1 0; do $(call DISTRIBUTIONS,planted-$$cue) -p n_viewers 10 -p global_cue $$cue -p local_cue 0 -p n_repeats 1 || exit 1; done
-	[ -z "$(PAINTINGS)" ] || { $(call DISTRIBUTIONS,real) -p paintings "$(abspath $(PAINTINGS))" -p n_repeats 5; }
+DISTRIBUTIONS = run="$(CURDIR)/reports/runs/distributions-$(1)"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" -p target emotions
+distributions: setup ## reports/distributions.csv: shares of words on galleries that mix emotions, a quarter of an hour (PAINTINGS=folder adds real paintings, WORD_VECTORS=file the words of their titles)
+	for cue in 1 0; do $(call DISTRIBUTIONS,planted-$$cue) -p n_viewers 10 -p models transfer,fusion,texture_svm,cvfc \
+		-p global_cue $$cue -p local_cue 0 -p n_repeats 1 || exit 1; done
+	[ -z "$(PAINTINGS)" ] || { $(call DISTRIBUTIONS,real) -p models transfer,fusion,texture_svm,cvfc,title,picture_title \
+		-p word_vectors "$(abspath $(WORD_VECTORS))" -p paintings "$(abspath $(PAINTINGS))" -p n_repeats 5; }
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('distributions')"
 
 stimuli: setup ## reports/stimuli.csv: stimulus maps on a trunk that knows photographs and from nothing, half an hour of two cores
@@ -97,7 +99,7 @@ stimuli: setup ## reports/stimuli.csv: stimulus maps on a trunk that knows photo
 ESM = run="$(CURDIR)/reports/runs/esm-$(1)"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" -p models transfer,esm -p stimuli_network "$(CURDIR)/reports/runs/stimuli-pretrained"
 esm: setup ## reports/esm.csv: does it help to be told where to look, after make stimuli, ten minutes (PAINTINGS=folder adds real paintings)
 	$(call ESM,planted) -p seed 1 -p global_cue 0 -p local_cue 1 -p n_repeats 5
-	[ -z "$(PAINTINGS)" ] || { $(call ESM,real) -p paintings "$(abspath $(PAINTINGS))" -p target emotions -p n_repeats 5; }
+	[ -z "$(PAINTINGS)" ] || { $(call ESM,real) -p paintings "$(abspath $(PAINTINGS))" -p target emotions -p shrink 0 -p n_repeats 5; }
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('esm')"
 
 PAINT = $(BIN)/emoart train $(1) --images "$(IMAGES)" $(if $(JUDGE),--judge "$(JUDGE)") --profile thesis -p gan_every=4 --out reports/runs/portraits/$(1)

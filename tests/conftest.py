@@ -1,9 +1,12 @@
 "What the tests share: the command line as a process, the smoke gallery, the folder of the development data."
 import fcntl
+import functools
+import http.server
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -41,6 +44,19 @@ def emoart(capsys):
     "The command line in this process, which saves the start of another one: called as `run_emoart` is."
     from emoart.run.cli import main
     return lambda *arguments: subprocess.CompletedProcess(arguments, main([*map(str, arguments)]), *capsys.readouterr())
+
+
+@pytest.fixture
+def server(tmp_path):
+    "A loopback server of a folder: the folder and its address."
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_): pass
+    (folder := tmp_path / "served").mkdir()
+    handler = functools.partial(Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
 
 
 def assert_one_sentence(done, *words):

@@ -1,13 +1,8 @@
 "Frozen trunks: weights from everywhere they may come from, what they are fed, and that nothing is computed twice."
-import functools
 import hashlib
-import http.server
 import importlib
-import io
 import os
-import pickle
 import shutil
-import threading
 from pathlib import Path
 
 import h5py
@@ -19,15 +14,10 @@ from keras.src.legacy.saving import legacy_h5_format
 from keras.src.utils import file_utils
 from PIL import Image
 
+from emoart.core.checkpoints import load_pth, read_pth
 from emoart.core.files import InputError, NotRun
 from emoart.models import backbones
-from emoart.models.backbones import efficientnet_lite0, extractor, features, lite0_file, load_pth, read_pth, trunk
-
-
-class Call:
-    "A pickle of this calls a function when it is read."
-    def __init__(self, function, *arguments): self.call = function, arguments
-    def __reduce__(self): return self.call
+from emoart.models.backbones import LITES, efficientnet_lite, extractor, features, lite_file, trunk
 
 
 @pytest.fixture
@@ -38,67 +28,34 @@ def pictures(tmp_path):
     return paths
 
 
-@pytest.mark.parametrize("hostile", [
-    lambda p: Call(os.system, f"touch {p}"),
-    lambda p: Call(eval, f"open({str(p)!r}, 'w')"),
-    lambda p: Call(open, str(p), "w"),
-    lambda p: {"a": Call(os.mkdir, str(p))}])
-def test_a_hostile_pickle_runs_nothing(hostile, tmp_path):
-    path, trace = tmp_path / "w.pth", tmp_path / "trace"
-    path.write_bytes(pickle.dumps(hostile(trace), 2))
-    with pytest.raises(InputError, match="asks for"): read_pth(path)
-    pickle.loads(path.read_bytes()) # plain pickle does run it
-    assert trace.exists()
-
-
-def test_a_hostile_table_after_an_honest_beginning_runs_nothing(tmp_path):
-    content, trace = io.BytesIO(lite0_file().read_bytes()), tmp_path / "trace"
-    for _ in range(3): pickle.load(content)
-    beginning = content.getvalue()[:content.tell()]
-    (tmp_path / "w.pth").write_bytes(beginning + pickle.dumps(Call(os.mkdir, str(trace)), 2))
-    with pytest.raises(InputError, match="asks for"): read_pth(tmp_path / "w.pth")
-    assert not trace.exists()
-
-
-def test_a_tensor_cannot_reach_beyond_its_storage(tmp_path, monkeypatch):
-    def beyond(storage, offset, *rest): return backbones._tensor(storage, offset + 10**9, *rest)
-    monkeypatch.setitem(backbones._ADMITTED, ("torch._utils", "_rebuild_tensor_v2"), beyond)
-    with pytest.raises(InputError, match="not a table of PyTorch tensors"): read_pth(lite0_file())
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x80\x02.", b"\x80\x02K\x01." * 5])
-def test_what_is_no_weights_file(content, tmp_path):
-    (tmp_path / "w.pth").write_bytes(content)
-    with pytest.raises(InputError, match="w.pth is not a table"): read_pth(tmp_path / "w.pth")
-
-
 def test_a_trunk_is_not_made_of_what_is_no_weights_file(tmp_path):
     (tmp_path / "w.pth").write_bytes(b"nothing")
     with pytest.raises(InputError, match="w.pth is not a table"): trunk(size=32, weights=tmp_path / "w.pth")
     with pytest.raises(InputError, match="cannot read .*none.pth: No such file"): read_pth(tmp_path / "none.pth")
 
 
-@pytest.fixture(scope="module")
-def lite0():
-    "EfficientNet-Lite0 with its top."
-    model = efficientnet_lite0(top=True)
-    load_pth(model, lite0_file())
-    return model
+@pytest.fixture(scope="module", params=LITES)
+def lite(request):
+    "An EfficientNet-Lite with its top, and the file of its weights."
+    model, file = efficientnet_lite(request.param, top=True), lite_file(request.param)
+    load_pth(model, file)
+    return model, file
 
 
-def test_every_stored_tensor_is_used_and_changed_ones_are_seen(lite0):
+def test_every_stored_tensor_is_used_and_changed_ones_are_seen(lite):
     def total(arrays): return sum(float(np.abs(array).sum(dtype=float)) for array in arrays)
-    stored = [array for name, array in read_pth(lite0_file()).items() if not name.endswith("num_batches_tracked")]
-    assert lite0.count_params() == sum(array.size for array in stored)
-    assert total(lite0.get_weights()) == pytest.approx(total(stored), rel=1e-6)
-    seven = keras.layers.Dense(7, name="fc")(lite0.get_layer("avg_pool").output)
-    with pytest.raises(InputError, match="no weights for fc"): load_pth(keras.Model(lite0.input, seven), lite0_file())
+    model, file = lite
+    stored = [array for name, array in read_pth(file).items() if not name.endswith("num_batches_tracked")]
+    assert model.count_params() == sum(array.size for array in stored)
+    assert total(model.get_weights()) == pytest.approx(total(stored), rel=1e-6)
+    seven = keras.layers.Dense(7, name="fc")(model.get_layer("avg_pool").output)
+    with pytest.raises(InputError, match="no weights for fc"): load_pth(keras.Model(model.input, seven), file)
 
 
-def test_lite0_names_known_pictures(lite0):
+def test_they_name_known_pictures(lite):
     data = Path(pytest.importorskip("skimage").__file__).parent / "data"
     files = [data / name for name in ("chelsea.png", "coffee.png", "motorcycle_left.png")]
-    best = lite0.predict(backbones.load_images(files, 224), verbose=0).argmax(1)
+    best = lite[0].predict(backbones.load_images(files, 224), verbose=0).argmax(1)
     assert best[0] in (281, 282, 285) and best[1] in (967, 968) and best[2] in (665, 670)
 
 
@@ -116,10 +73,28 @@ def test_preprocessing_is_inside(backbone, size, d, monkeypatch):
     assert extractor(backbone, size, "random").output_shape == (None, d)
 
 
-def test_the_last_layer_joins_where_values_are_predicted():
-    assert [extractor(size=32, last=last).output_shape for last in (False, True)] == [(None, 608), (None, 608 + 1280)]
-    assert extractor("vgg16", 32, "random", last=True).output_shape == (None, 512 + 512)
-    assert extractor("MobileNetV2", 32, "random", last=True).output_shape == (None, 1280) # it is there already
+@pytest.mark.parametrize("backbone, cut, d", [
+    ("efficientnet-lite0", "own", None), ("efficientnet-lite0", "early", 608), ("efficientnet-lite1", "late", 1792),
+    ("efficientnet-lite2", "late", 208 + 352 + 1280), ("vgg16", "last", 512), ("MobileNetV2", "own", 1280),
+    ("several", "last", 3 * 1280), ("MobileNetV2+vgg16", "own", 1280 + 512)])
+def test_cuts_by_name(backbone, cut, d):
+    model = extractor(backbone, 32, "random", cut)
+    assert model.output_shape == (None, d or model.output_shape[1]) and not model.trainable
+    names = [layer.name for layer in model.layers]
+    assert len(names) == len(set(names))
+
+
+def test_a_cut_that_there_is_not():
+    with pytest.raises(InputError, match="vgg16 has no cut 'late'; it has last, own"):
+        extractor("vgg16", 32, "random", "late")
+    with pytest.raises(InputError, match="weights of several backbones"): extractor("several", 32, "mine.pth")
+
+
+def test_several_see_what_each_sees():
+    image = np.random.default_rng(0).integers(0, 256, (2, 64, 64, 3)).astype("float32")
+    names = ("efficientnet-lite1", "efficientnet-lite2")
+    each = [extractor(name, 64, cut="late")(image) for name in names]
+    np.testing.assert_allclose(extractor("+".join(names), 64, cut="late")(image), np.hstack(each), rtol=1e-4, atol=1e-4)
 
 
 def test_features_are_computed_once(pictures, tmp_path, monkeypatch):
@@ -146,7 +121,7 @@ def test_another_size_or_other_weights_are_other_features(pictures, tmp_path):
     for changed in (dict(size=64, resize="pad"), dict(size=96), dict(size=64, weights="random")):
         other = features(pictures[:2], cache=tmp_path, **changed)
         assert other.shape == a.shape and not np.allclose(other, a)
-    assert features(pictures[:2], size=64, cache=tmp_path, spatial=True).shape == (2, 2, 2, 192)
+    assert features(pictures[:2], size=64, cache=tmp_path, cut="last").shape == (2, 1280)
 
 
 def save_as_published(model, path):
@@ -164,19 +139,6 @@ def test_local_vgg16_weights(tmp_path):
     for backbone, sentence in (("vgg19", "does not hold weights of VGG19"),
                                ("EfficientNetB0", "takes its weights from Keras only")):
         with pytest.raises(InputError, match=sentence): trunk(backbone, 32, tmp_path / "vgg.weights.h5")
-
-
-@pytest.fixture
-def server(tmp_path):
-    "A loopback server of a folder: the folder and its address."
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_): pass
-    (folder := tmp_path / "served").mkdir()
-    handler = functools.partial(Quiet, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield folder, f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
 
 
 def test_imagenet_weights_are_downloaded_and_checked(server, tmp_path, monkeypatch):

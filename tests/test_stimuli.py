@@ -1,11 +1,13 @@
 "Stimulus maps: measures by hand, constants that fit, a network that learns where, and the page that shows it."
 import json
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
+from conftest import assert_one_sentence
 from emoart.core.files import InputError
 from emoart.core.settings import load_settings
 from emoart.data.clean import clean, read_paintings
@@ -129,3 +131,24 @@ def test_explain_shows_stimuli_beside(trained, squares, smoke_gallery, emoart, t
     wrong = emoart("explain", *pictures, "--model", model, "--out", tmp_path / "no", "--stimuli", tmp_path)
     assert wrong.returncode == 2 and "holds no network of stimulus maps" in wrong.stderr
     assert not (tmp_path / "no").exists()
+
+
+def test_one_command_trains_a_network_of_maps(squares, emoart, tmp_path):
+    small = [f"{name.removeprefix('stimuli_')}={value}" for name, value in FAST.items()]
+    said = emoart("train", "stimuli", "--data", squares / "clean", "--out", tmp_path / "maps", "--profile", "smoke",
+                  *(word for each in small for word in ("-p", each)))
+    assert said.returncode == 0, said.stderr
+    for words in ("FCN-8s: mse", "mean map of the genre: mse", "maps of 64 x 64, 12 paintings"): assert words in said.stdout
+    assert load_stimuli(tmp_path / "maps").image_size == 64 and not (tmp_path / "maps" / "card.json").exists()
+    for arguments, words in ((("--data", squares / "none"), ("no",)), ((), ("--sheet FILE or as --data FOLDER",)),
+                             (("--data", squares / "clean", "--judge", "x"), ("--judge are for generators",))):
+        assert_one_sentence(emoart("train", "stimuli", "--out", tmp_path / "no", *arguments), *words)
+
+
+def test_paintings_of_which_too_few_have_maps(squares, tmp_path):
+    shutil.copytree(squares / "clean", tmp_path / "clean")
+    table = pd.read_csv(tmp_path / "clean" / "paintings.csv", dtype=str, keep_default_na=False)
+    table.loc[5:, "stimulus_map"] = ""
+    table.to_csv(tmp_path / "clean" / "paintings.csv", index=False)
+    with pytest.raises(InputError, match="have a stimulus map, and ten are needed"):
+        stimuli.paintings_with_maps(tmp_path / "clean")

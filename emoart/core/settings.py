@@ -76,9 +76,14 @@ class Common:
     test_share: float = setting("share of the paintings held out for testing", 0.05, 0.5)
     n_folds: int = setting("parts of a cross-validation beside the held-out part; 0: none", 0, 20)
     n_bootstrap: int = setting("resamples behind an interval", 100, 100_000)
-    backbone: str = setting("frozen network: efficientnet-lite0, vgg16, or any name of keras.applications")
+    backbone: str = setting("frozen network: several, efficientnet-lite0, vgg16, or any name of keras.applications")
+    cut: str = setting("layers that become its features: own, or early, late, both, last",
+                       choices=("own", "early", "late", "both", "last"))
     weights: str = setting("its weights: imagenet, a weights file, or random (tests only)")
+    shrink: int = setting("1: predicted shares are drawn towards the mean ones, as far as a part of the training "
+                          "paintings asks; 0: as they come", choices=(0, 1))
     stimuli_network: str = setting("folder of a network of stimulus maps, which esm is given; empty: none")
+    word_vectors: str = setting("file of word vectors, as GloVe publishes them or .npz, for titles; empty: none")
     n_labelled: int = setting("paintings of the gallery that carry an emotion", 40, 100_000)
     n_unlabelled: int = setting("portraits of the gallery without an emotion", 0, 100_000)
     global_cue: float = setting("how far palette, brightness and texture follow the emotion group", 0, 1)
@@ -259,6 +264,7 @@ class DistributionsSettings:
     image_size: int = setting("height and width that it sees, pixels (Lai, Lam and Ling: 32)", 32, 512)
     dropout: float = setting("share of the features and of the hidden units dropped in training", 0, 0.9)
     learning_rates: str = setting("Adam's steps that are tried, between commas; the validation part chooses")
+    exchanged_learning_rate: float = setting("Adam's step where a published network's last layer is exchanged", 1e-7, 1)
     batch_size: int = setting("paintings a step", 1, 10_000)
     epochs: int = setting("passes over the training paintings at most; the validation part chooses", 1, 10_000)
 

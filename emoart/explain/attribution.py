@@ -18,6 +18,7 @@ from matplotlib import colormaps
 
 from ..core.backend import keras, tf
 from ..core.files import InputError
+from ..evaluate.outputs import DRAWN
 
 # %% ../../nbs/4_explain/40_attribution.ipynb #ab823712
 def layers_of(
@@ -253,7 +254,11 @@ def _made_by(tensor):
     layer = tensor._keras_history.operation
     return _made_by(layer.outputs[0]) if isinstance(layer, keras.Model) else layer
 
-def _output(model, output): return _made_by(model.outputs[0]) if output is None else find_layer(model, output)
+def _output(model, output):
+    "The layer whose units are explained; shares that are drawn towards the mean ones are explained before they are."
+    if output is not None: return find_layer(model, output)
+    last = _made_by(model.outputs[0])
+    return _made_by(last.input) if last.name == DRAWN else last
 
 def _gradient(change): return lambda value, g, weights, scores: change(g)
 

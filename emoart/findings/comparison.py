@@ -16,7 +16,7 @@ import pandas as pd
 from ..core.files import ROOT, InputError, NotRun, replacing
 from ..core.settings import Settings
 from ..data.splits import repeated_folds
-from ..evaluate.models import BESIDE, CLASSIFIERS, MODELS, RECIPES, find_model
+from ..evaluate.models import BESIDE, CLASSIFIERS, MODELS, PUBLISHED, RECIPES, find_model
 from ..evaluate.run import Data, Evidence, by_column, constant_out_of_fold, constants, out_of_fold, scores
 from ..evaluate.scores import KINDS, compare, is_soft, soft_score, told
 
@@ -46,21 +46,22 @@ def comparable(
 
 # %% ../../nbs/8_findings/80_comparison.ipynb #6cf1c053
 def chosen_models(
-    names: str, # of models, separated by commas; or all, learners (that do not start from pixels), networks, recipes
+    names: str, # of models, between commas; or all, learners (not from pixels), networks, recipes, published
     kind: str, # of the target; what cannot learn it is left out of a group of models
 ) -> tuple: # of names
     "The models that a text asks for. Raises `InputError` for an unknown name."
     every = [model.name for model in (*CLASSIFIERS, *BESIDE)]
     networks = [name for name in every if "pixels" in MODELS[name].evidence]
     groups = {"all": every, "networks": networks, "learners": [name for name in every if name not in networks],
-              "recipes": ["transfer", *(model.name for model in RECIPES)]}
+              "recipes": ["transfer", *(model.name for model in RECIPES)],
+              "published": [model.name for model in PUBLISHED]}
     if names in groups: return tuple(name for name in groups[names] if kind in MODELS[name].kinds)
     return tuple(find_model(name.strip()).name for name in names.split(","))
 
 # %% ../../nbs/8_findings/80_comparison.ipynb #7a32a2eb
 PAIRS = (("transfer", "cvfc"), ("fusion", "cvfc"), ("fusion", "transfer"), ("average", "cvfc"), ("average", "transfer"),
          ("cvfc", "cv_logistic"), ("cvfc", "cv_boosting"), ("transfer", "backbone_logistic"), ("transfer", "ridge"),
-         ("esm", "transfer"),
+         ("esm", "transfer"), ("picture_title", "transfer"), ("picture_title", "title"),
          ("transfer", "texture_svm"), ("texture_svm", "cvfc"),
          *((model.name, "transfer") for model in RECIPES))
 

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PENALISED', 'SVM', 'RIDGE', 'fit_logistic', 'fit_last_layer', 'fit_svm', 'fit_ridge', 'standardise', 'head',
-           'with_trunk', 'trainable_count', 'compiled_epoch', 'train_head', 'unfreeze', 'fit', 'fit_plain', 'plain',
-           'fit_one_label', 'fit_noise']
+           'with_trunk', 'trainable_count', 'compiled_epoch', 'train_head', 'unfreeze', 'fit', 'beside', 'fit_plain',
+           'plain', 'fit_one_label', 'fit_noise']
 
 # %% ../../nbs/3_models/33_transfer.ipynb #a84813a2
 import re
@@ -188,6 +188,19 @@ def fit(
         return tuned.predict(pictures, verbose=0)
 
     return Fitted(predict, history, lambda: tuned, dict(trainable=trainable_count(tuned)))
+
+# %% ../../nbs/3_models/33_transfer.ipynb #74afb0e6
+def beside(
+    *kinds: str, # of evidence, such as "features" and "title"
+): # a fit, for the table of models
+    "The fit of the head on several kinds of evidence, one after the other."
+    def joined(x): return {"features": np.hstack([x[kind] for kind in kinds])}
+
+    def fit_joined(x, y, kind, settings, validation=None):
+        learned = fit(joined(x), y, kind, settings)
+        return Fitted(lambda x: learned.predict(joined(x)), learned.history)
+
+    return fit_joined
 
 # %% ../../nbs/3_models/33_transfer.ipynb #0639a67e
 PENALISED = make_pipeline(StandardScaler(), LogisticRegression(C=0.01, max_iter=1000)) # hundreds of features

@@ -142,7 +142,7 @@ def gallery(
 # %% ../../nbs/7_run/79_cli.ipynb #0beae787
 @app.command()
 def train(
-    model: Annotated[str, typer.Argument(help="Classifier, such as transfer or fusion, or generator, such as dcgan.")],
+    model: Annotated[str, typer.Argument(help="Classifier, such as transfer; stimuli (maps); or generator, as dcgan.")],
     out: Annotated[Path, _option("Folder for the model and its results; a generator's run goes on from there.")],
     sheet: Sheet = None,
     data: Data = None,
@@ -152,10 +152,10 @@ def train(
     parameter: Parameters = [],
     words: Words = None,
 ):
-    "Train a classifier or a generator on your own paintings."
-    from emoart.evaluate.models import CLASSIFIERS, GENERATORS, find_model
-    kind = _train_generator if model in GENERATORS else _train_classifier
-    if model not in GENERATORS: find_model(model, (*[m.name for m in CLASSIFIERS], *GENERATORS))
+    "Train a classifier, a network of stimulus maps or a generator on your own paintings."
+    from emoart.evaluate.models import GENERATORS, TRAINED, find_model
+    kind = _train_generator if model in GENERATORS else _train_stimuli if model == "stimuli" else _train_classifier
+    if kind == _train_classifier: find_model(model, (*[m.name for m in TRAINED], *GENERATORS, "stimuli"))
     given = dict(sheet=sheet, data=data, words=words, images=images, judge=judge)
     kind(model, out, given, profile, _overrides(parameter))
     print(out)
@@ -183,6 +183,18 @@ def _train_classifier(model, out, given, profile, overrides):
     print(f"all paintings, {crossed['n_folds']} folds: {_scores(crossed['test'], crossed['baseline'])}")
     for name, measured in crossed.get("columns", {}).items():
         print(f"  {name}: {_scores(measured, crossed['baseline_columns'][name])}")
+
+def _train_stimuli(model, out, given, profile, overrides):
+    from emoart.core.files import InputError
+    from emoart.evaluate.scores import told
+    from emoart.explain.stimuli import train_stimuli
+    if given["images"] or given["judge"]:
+        raise InputError("--images and --judge are for generators; give paintings with maps either as --sheet FILE or "
+                         "as --data FOLDER")
+    metrics = train_stimuli(out, given["sheet"], given["data"], profile, **overrides)
+    judged = metrics["sizes"]["64"]
+    for name, found in judged.items(): print(f"{name}: " + ", ".join(f"{m} {told(v)}" for m, v in found.items()))
+    print(f"maps of 64 x 64, {metrics['n_test']} paintings that it has not seen")
 
 def _train_generator(model, out, given, profile, overrides):
     from emoart.core.files import InputError

@@ -473,7 +473,7 @@ def run_notebook(
         raise RunDied(f"{notebook.stem} died in cell [{cell}]: {error}; see {folder / 'kernel.log'}") from None
     if not metrics.exists(): write_json(metrics, {})
     tell("finished")
-    if (folder / "model.keras").exists():
+    if (folder / "model.keras").exists() and "model" in json.loads(metrics.read_text()): # stimulus maps have their own
         from emoart.models.predict import leave_card
         leave_card(folder)
     return True
