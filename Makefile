@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
-.PHONY: help setup reproduce test lab docs export readme results real moods distributions stimuli esm portraits audit bench lock persons
+.PHONY: help setup reproduce test lab docs export readme results real eyes moods distributions stimuli esm portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -68,6 +68,14 @@ real: setup ## reports/real.csv: every classifier on real paintings in 5 x 5 fol
 				-p target $$target -p models "$$models" -p n_repeats $$([ $$models = shallnet ] && echo 1 || echo 5) \
 				-p out "$(CURDIR)/$$run-$$models" || exit 1; done; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('real')"
+
+eyes: setup ## reports/eyes*.csv: which frozen network, an hour of two cores (PHOTOGRAPHS=OASIS as cleaned, PAINTINGS="folder folder")
+	@test -n "$(PHOTOGRAPHS)" || { echo "name OASIS's photographs as emoart clean made them, such as make eyes PHOTOGRAPHS=oasis" >&2; exit 2; }
+	$(BIN)/python -c "from emoart.findings.eyes import write_eyes; write_eyes('$(abspath $(PHOTOGRAPHS))')"
+	for paintings in $(PAINTINGS); do for eyes in "new" "old -p backbone efficientnet-lite0 -p cut early -p image_size 224"; do set -- $$eyes; \
+		run="$(CURDIR)/reports/runs/eyes-$$(basename $$paintings)-$$1"; shift; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick \
+			-p genre "" -p target poles -p models transfer,fusion -p paintings "$$(cd $$paintings && pwd)" "$$@" || exit 1; done; done
+	$(BIN)/python -c "from emoart.findings.eyes import write_eyes_tests; write_eyes_tests()"
 
 MOODS = run="$(CURDIR)/reports/runs/moods-$(1)"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" -p n_viewers 10 -p n_repeats 1
 moods: setup ## reports/moods.csv: seven models on moods, an hour and a half of two cores (PAINTINGS=folder adds real paintings)

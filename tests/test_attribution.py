@@ -201,7 +201,7 @@ def test_every_method_on_several_kinds_of_model(gap, fused):
             found = a.maps(model, given, [0, 1, 2, 3, 0], method, samples=3)
             assert found.shape == (5, 32, 32) and found.min() >= 0 and np.isfinite(found).all()
             assert set(found.max((1, 2)).round(5)) <= {0, 1}
-    assert a.maps_layer(fused).name == a.maps_layer(gap).name == "second"
+    assert a.maps_layers(fused)[0].name == a.maps_layers(gap)[0].name == "second"
     assert a.class_pictures(fused, [0, 3], max_iter=2, fixed={"hand_made": np.ones(3)}).shape == (2, 32, 32, 3)
     assert (a.largest_units(gap, PICTURES) == gap(PICTURES).numpy().argmax(1)).all()
     np.testing.assert_allclose(a.unit_scores(fused, inputs, 3, logits=False), fused(inputs).numpy()[:, 3], atol=1e-6)
@@ -209,7 +209,21 @@ def test_every_method_on_several_kinds_of_model(gap, fused):
 
 def test_maps_are_those_that_all_evidence_goes_through():
     "EfficientNet-Lite0 is read in two places; what is read last leaves evidence out."
-    assert a.maps_layer(extractor(size=64, weights="random")).name == "blocks_10_add"
+    cuts = {cut: a.maps_layers(extractor(size=64, weights="random", cut=cut)) for cut in ("early", "late", "last")}
+    assert {cut: layers[0].name for cut, layers in cuts.items()} == {
+        "early": "blocks_10_add", "late": "blocks_14_add", "last": "bn1_relu6"}
+
+
+def test_maps_of_several_backbones_are_those_of_each_added_up():
+    frozen = extractor("efficientnet-lite0+MobileNetV2", 64, "random", "last")
+    said = keras.layers.Dense(3, "softmax", name="SM")(frozen.outputs[0])
+    model, pictures = keras.Model(frozen.inputs[0], said), np.random.default_rng(0).integers(0, 255, (2, 64, 64, 3))
+    layers = a.maps_layers(model)
+    assert [layer.name for layer in layers] == ["bn1_relu6", "out_relu"]
+    for method in ("hirescam", "gradcam"):
+        each = [a.evidence(model, pictures, [0, 2], method, layer) for layer in layers]
+        np.testing.assert_allclose(a.evidence(model, pictures, [0, 2], method), sum(each), rtol=1e-4, atol=1e-6)
+    assert a.maps(model, pictures, 0).shape == (2, 64, 64)
 
 
 @pytest.mark.parametrize("call, words", [

@@ -106,7 +106,7 @@ FACTS = {"shallnet": dict(parameters=392 + 528 + 51, as_published=1), "transfer"
 def test_a_printed_variant_runs(model, variant, smoke_gallery, tmp_path):
     def run(**overrides):
         return run_printed(model, VARIANTS[model][variant], tmp_path, "smoke", str(smoke_gallery),
-                           **{f"{model}_epochs": 2, "image_size": 32, **overrides})
+                           **{f"{model}_epochs": 2, "image_size": 32, "shallnet_image_size": 32, **overrides})
 
     assert run()
     metrics, history = json.loads((tmp_path / "metrics.json").read_text()), read_history(tmp_path)

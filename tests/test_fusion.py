@@ -133,8 +133,8 @@ def test_a_model_that_is_none():
         chosen_models("colours", "classes")
 
 
-FAST = dict(image_size=64, comparison_n_folds=2, comparison_n_repeats=1, cvfc_epochs=2, shallnet_epochs=1,
-            fusion_epochs=1, transfer_epochs=1, n_bootstrap=100)
+FAST = dict(image_size=64, shallnet_image_size=64, comparison_n_folds=2, comparison_n_repeats=1, cvfc_epochs=2,
+            shallnet_epochs=1, fusion_epochs=1, transfer_epochs=1, n_bootstrap=100)
 
 
 def test_every_model_predicts_every_painting_and_the_average_is_one(smoke_gallery, tmp_path):

@@ -20,8 +20,8 @@ from emoart.models.backbones import TORCHVISION, Torchvision
 from test_checkpoints import SMALL
 
 N = 40
-FAST = dict(image_size=32, shallnet_epochs=1, transfer_epochs=2, cvfc_epochs=2, fusion_epochs=2, moods_epochs=1,
-            moods_image_size=96, moods_learning_rate=1e-5, distributions_epochs=1,
+FAST = dict(image_size=32, shallnet_image_size=32, shallnet_epochs=1, transfer_epochs=2, cvfc_epochs=2,
+            fusion_epochs=2, moods_epochs=1, moods_image_size=96, moods_learning_rate=1e-5, distributions_epochs=1,
             distributions_learning_rates="1e-5", weights="random", n_bootstrap=100)
 SETTINGS = {kind: load_settings("smoke", target=target, **FAST)
             for kind, target in (("classes", "groups"), ("labels", "moods"), ("distribution", "emotions"),
@@ -141,7 +141,7 @@ def test_shares_are_drawn_to_the_mean_where_nothing_can_be_learned():
     assert trusted > 0.4 and gain < -0.1
     blind = y[random.permutation(n)]
     (trusted, loss), (nothing, loose) = ran(blind, 1), ran(blind, 0)
-    assert trusted <= 0.2 and nothing is None and abs(loss) < 0.03 < loose
+    assert trusted <= 0.2 and nothing is None and abs(loss) < 0.01 < loose
 
 
 def test_a_saved_network_draws_as_well(evidence, tmp_path):

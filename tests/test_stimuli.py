@@ -138,7 +138,8 @@ def test_one_command_trains_a_network_of_maps(squares, emoart, tmp_path):
     said = emoart("train", "stimuli", "--data", squares / "clean", "--out", tmp_path / "maps", "--profile", "smoke",
                   *(word for each in small for word in ("-p", each)))
     assert said.returncode == 0, said.stderr
-    for words in ("FCN-8s: mse", "mean map of the genre: mse", "maps of 64 x 64, 12 paintings"): assert words in said.stdout
+    for words in ("FCN-8s: mse", "mean map of the genre: mse", "maps of 64 x 64, 12 paintings"):
+        assert words in said.stdout
     assert load_stimuli(tmp_path / "maps").image_size == 64 and not (tmp_path / "maps" / "card.json").exists()
     for arguments, words in ((("--data", squares / "none"), ("no",)), ((), ("--sheet FILE or as --data FOLDER",)),
                              (("--data", squares / "clean", "--judge", "x"), ("--judge are for generators",))):

@@ -206,6 +206,7 @@ def settings_from(
 @section("shallnet")
 class ShallNetSettings:
     "What ShallNet is built and trained with."
+    image_size: int = setting("height and width that it sees, pixels (thesis: 224)", 32, 512)
     depth: int = setting("convolutions: 2 (thesis, Annex E) or 4 (CS230 report, Table 1)", choices=(2, 4))
     learning_rate: float = setting("Adam's step (Annex E: 0.009, printed run 0.00001)", 1e-7, 1)
     batch_size: int = setting("paintings a step (Annex E: 70)", 1, 10_000)

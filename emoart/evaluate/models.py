@@ -73,7 +73,7 @@ class Model:
 
     def titled(self, settings: Settings) -> str:
         "Its name in tables."
-        backbone = {"vgg16": "VGG16"}.get(settings.backbone, settings.backbone)
+        backbone = {"vgg16": "VGG16", "several": "EfficientNets"}.get(settings.backbone, settings.backbone)
         untrained = " (random weights)" if settings.weights == "random" and "{" in self.title else ""
         return self.title.format(backbone=backbone) + untrained
 

@@ -201,10 +201,10 @@ def _told(card, path, number, unit, p):
 
 def _about(trained, method, layer):
     "What is said of the maps of a model. Raises `InputError` for a method or a layer that there is not."
-    from emoart.explain.attribution import METHODS, find_layer, maps_layer
+    from emoart.explain.attribution import METHODS, find_layer, maps_layers
     if method not in METHODS: raise InputError(f"there is no method {method!r}; there are {', '.join(METHODS)}")
-    place = find_layer(trained.network, layer) if layer else maps_layer(trained.network)
-    return dict(method=method, layer=place.name, told=MAPS_TOLD)
+    places = [find_layer(trained.network, layer)] if layer else maps_layers(trained.network)
+    return dict(method=method, layer=", ".join(place.name for place in places), told=MAPS_TOLD)
 
 def _maps_of(trained, squares, units, method, layer):
     "Maps of pictures as the model sees them, (n, size, size)."

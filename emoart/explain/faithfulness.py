@@ -126,7 +126,8 @@ def feature_maps(
     "What a layer makes of pictures. Raises `InputError` for a layer without feature maps."
     layer = find_layer(model, layer)
     if len(layer.output.shape) != 4: raise InputError(f"{layer.name} of {model.name} has no feature maps")
-    look = keras.Model(model.inputs[0], layer.output)
+    trunk = next(each for each in trunks(model) if layer in layers_of(each)) # one of several backbones
+    look = keras.Model(trunk.inputs[0], layer.output)
     batches = [pictures[i:i + BATCH] for i in range(0, len(pictures), BATCH)]
     return np.concatenate([look(np.asarray(batch, "float32"), training=False).numpy() for batch in batches])
 

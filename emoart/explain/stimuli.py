@@ -74,12 +74,13 @@ def stimuli_network(
     own = settings.stimuli
     activation = "linear" if own.loss == "mse" else "sigmoid"
     if own.start == "scratch": return fcn8s(small_trunk(own.image_size), TAPS["scratch"], own.map_size, activation)
-    known = [name for name in TAPS if name != "scratch"]
-    if settings.backbone not in known:
-        raise InputError(f"there are no stimulus maps on {settings.backbone}; there are {', '.join(known)}")
-    frozen = trunk(settings.backbone, own.image_size, settings.weights)
+    known, backbone = [name for name in TAPS if name != "scratch"], settings.backbone
+    if backbone == "several": backbone = LITE0 # the first of them
+    if backbone not in known:
+        raise InputError(f"there are no stimulus maps on {backbone}; there are {', '.join(known)}")
+    frozen = trunk(backbone, own.image_size, settings.weights)
     for layer in frozen.layers: layer.trainable = not isinstance(layer, keras.layers.BatchNormalization)
-    return fcn8s(frozen, TAPS[settings.backbone], own.map_size, activation)
+    return fcn8s(frozen, TAPS[backbone], own.map_size, activation)
 
 # %% ../../nbs/4_explain/44_stimuli.ipynb #f6aa8923
 def paintings_with_maps(

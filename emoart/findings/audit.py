@@ -227,10 +227,10 @@ def shallnet_as_printed(
     own, files, labels, test = settings.shallnet, data.evidence["pixels"], _labels(data), data.held_out
 
     def batches(rows, **options):
-        return dataset(files[rows], labels[rows], settings.image_size, own.batch_size,
+        return dataset(files[rows], labels[rows], own.image_size, own.batch_size,
                        resize=settings.resize, **options)
 
-    model = shallnet(settings.image_size, printed_logits, own.depth)
+    model = shallnet(own.image_size, printed_logits, own.depth)
     accuracy = keras.metrics.MeanMetricWrapper(printed_accuracy, "accuracy")
     model.compile(keras.optimizers.Adam(own.learning_rate), printed_cost, metrics=[accuracy])
     learned = model.fit(batches(~test, seed=settings.seed, versions=own.versions), epochs=own.epochs, shuffle=False,

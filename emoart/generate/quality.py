@@ -26,7 +26,7 @@ EMBEDDED_AT = 128 # pixels at which the network sees every picture
 def _network(last_layer):
     "A compiled pass of pictures through EfficientNet-Lite0."
     if last_layer: model = keras.Sequential([trunk(LITE0, EMBEDDED_AT), keras.layers.GlobalAveragePooling2D()])
-    else: model = extractor(LITE0, EMBEDDED_AT)
+    else: model = extractor(LITE0, EMBEDDED_AT, cut="early")
     def forward(pictures):
         resized = tf.image.resize(tf.cast(pictures, tf.float32), (EMBEDDED_AT, EMBEDDED_AT), antialias=True)
         return model(resized, training=False)

@@ -298,7 +298,7 @@ def _lite_cuts(variant):
     early = tuple((name, pool) for name in (fifth, sixth) for pool in ("avg", "max"))
     late = tuple((name, "avg") for name in (sixth, f"blocks_{ends[6]}_bn2", "bn1_relu6"))
     both = tuple(dict.fromkeys(early + late))
-    return {"own": early, "early": early, "late": late, "both": both}
+    return {"own": both, "both": both, "early": early, "late": late}
 
 CUTS = { # backbone -> name of a cut -> (layer, what is kept of each of its maps), first to last
     "vgg16": {"own": (("block5_conv3", "avg"),)}, # thesis, section 4.1.2
@@ -321,13 +321,6 @@ SEVERAL = "+".join(LITES) # what the backbone "several" stands for
 
 def _joined(vectors): return vectors[0] if len(vectors) == 1 else keras.layers.Concatenate(name="pooled")(vectors)
 
-def _beside(model, image, prefix):
-    "The layers of a model once more, on a picture that they share with others, under names of their own."
-    def again(layer): return type(layer).from_config({**layer.get_config(), "name": f"{prefix}_{layer.name}"})
-    copied = keras.models.clone_model(model, image, again)
-    copied.set_weights(model.get_weights())
-    return copied
-
 def _one_extractor(backbone, size, weights, cut):
     model = trunk(backbone, size, weights)
     vectors = [_POOLING[pool](dtype="float32", name=f"{name}_{pool}")(model.get_layer(name).output)
@@ -348,7 +341,7 @@ def extractor(
     frozen = parts[0]
     if len(parts) > 1:
         image = keras.Input((size, size, 3), name="image")
-        frozen = keras.Model(image, _joined([_beside(part, image, part.name).output for part in parts]), name="several")
+        frozen = keras.Model(image, _joined([part(image) for part in parts]), name="several")
     frozen.trainable = False
     return frozen
 

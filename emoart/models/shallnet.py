@@ -63,10 +63,10 @@ def fit(
     x, # evidence of the training paintings: pixels
     y: np.ndarray, # (m, k) their targets
     kind: Kind, # of the target
-    settings: Settings, # those of ShallNet, image_size and resize
+    settings: Settings, # those of ShallNet, seed and resize
     validation: tuple = None, # evidence and targets that are watched
 ) -> Fitted:
     "Train ShallNet."
     own = settings.shallnet
-    model = shallnet(settings.image_size, partial(output_layers, y, kind), own.depth)
+    model = shallnet(own.image_size, partial(output_layers, y, kind), own.depth)
     return fit_on_pixels(model, x, y, kind, settings, own, validation, own.versions)

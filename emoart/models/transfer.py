@@ -123,7 +123,16 @@ def train_head(
     return dict(zip(("loss", second, "val_loss", f"val_{second}"), np.array(rows, float).T.tolist()))
 
 # %% ../../nbs/3_models/33_transfer.ipynb #13c6e741
-_BLOCK = re.compile(r"(?:conv\d+_|stage_\d+_)?blocks?_?\d+[a-z]?(?=_|$)|expanded_conv_\d+")
+_BLOCK = re.compile(r"(?:conv\d+_|stage_\d+_)?blocks?_?\d+[a-z]?(?=_|$)|expanded_conv_\d+"
+                    r"|layer\d_\d+(?=_)|features_\d+") # the last two are torchvision's
+
+def _opened(model):
+    "All layers of a model that are no models themselves; those that are can be trained in parts afterwards."
+    layers = []
+    for layer in model.layers:
+        if isinstance(layer, keras.Model): layer.trainable = True
+        layers += _opened(layer) if isinstance(layer, keras.Model) else [layer]
+    return layers
 
 def unfreeze(
     model: keras.Model, # from `with_trunk`
@@ -132,7 +141,7 @@ def unfreeze(
     """Make the last blocks of the trunk trainable, batch normalization left out.
 
     Raises `InputError` where it has not so many."""
-    trunk = [layer for layer in model.layers if layer.weights and layer.name not in ("FC", "SM")]
+    trunk = [layer for layer in _opened(model) if layer.weights and layer.name not in ("FC", "SM")]
     block = {layer.name: _BLOCK.search(layer.name) for layer in trunk}
     block = {name: found.group() for name, found in block.items() if found}
     order = list(dict.fromkeys(block.values()))

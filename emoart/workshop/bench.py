@@ -46,7 +46,7 @@ from ..data.emotions import WORDS, group_of
 from ..data.images import load_images
 from ..data.tables import HEADINGS
 from ..evaluate.scores import KINDS, one_hot
-from ..explain.attribution import evidence, maps, maps_layer, visualize_cam
+from ..explain.attribution import evidence, maps, maps_layers, visualize_cam
 from ..explain.keras_vis import keras_vis
 from ..generate.dcgan import dcgan_discriminator, dcgan_generator
 from ..generate.gan import GAN
@@ -314,7 +314,7 @@ def _tf_keras_vis(model, x, layer, **options):
 
 def _maps_row(rounds, name, model, x):
     "Maps by a model against tf-keras-vis."
-    layer, few = maps_layer(model).name, x[:16]
+    layer, few = maps_layers(model)[0].name, x[:16]
 
     def check():
         theirs = _tf_keras_vis(model, few, layer, expand_cam=False, normalize_cam=False)
