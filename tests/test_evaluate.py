@@ -241,14 +241,14 @@ COLUMN = np.array([1., 2, 3, 6]) # mean 3, squares about it 4 + 1 + 0 + 9 = 14
 
 
 @pytest.mark.parametrize("y, p, expected", [
-    (COLUMN, COLUMN, dict(pearson=1, r2=1, rmse=0, mae=0)),
-    (COLUMN, COLUMN + 2, dict(pearson=1, r2=1 - 16 / 14, rmse=2, mae=2)),
-    (COLUMN, -COLUMN, dict(pearson=-1, r2=1 - (4 + 16 + 36 + 144) / 14, rmse=np.sqrt(50), mae=6)),
-    (COLUMN, [3] * 4, dict(pearson=0, r2=0, rmse=np.sqrt(14 / 4), mae=1.5)), # the mean
-    (COLUMN, [1, 2, 3, 4], dict(pearson=8 / np.sqrt(14 * 5), r2=1 - 4 / 14, rmse=1, mae=.5)),
-    ([5] * 4, [4, 5, 6, 5], dict(pearson=0, r2=1 - 2, rmse=np.sqrt(.5), mae=.5)), # a column that does not vary
-    ([5] * 4, [5] * 4, dict(pearson=0, r2=1, rmse=0, mae=0)),
-    ([5], [4], dict(pearson=0, r2=0, rmse=1, mae=1)), # one painting
+    (COLUMN, COLUMN, dict(pearson=1, ccc=1, r2=1, rmse=0, mae=0)),
+    (COLUMN, COLUMN + 2, dict(pearson=1, ccc=28 / 44, r2=1 - 16 / 14, rmse=2, mae=2)),
+    (COLUMN, -COLUMN, dict(pearson=-1, ccc=-28 / 172, r2=1 - 200 / 14, rmse=np.sqrt(50), mae=6)),
+    (COLUMN, [3] * 4, dict(pearson=0, ccc=0, r2=0, rmse=np.sqrt(14 / 4), mae=1.5)), # the mean
+    (COLUMN, [1, 2, 3, 4], dict(pearson=8 / np.sqrt(14 * 5), ccc=16 / 20, r2=1 - 4 / 14, rmse=1, mae=.5)),
+    ([5] * 4, [4, 5, 6, 5], dict(pearson=0, ccc=0, r2=1 - 2, rmse=np.sqrt(.5), mae=.5)), # a column that does not vary
+    ([5] * 4, [5] * 4, dict(pearson=0, ccc=0, r2=1, rmse=0, mae=0)),
+    ([5], [4], dict(pearson=0, ccc=0, r2=0, rmse=1, mae=1)), # one painting
 ])
 def test_measures_of_values_by_hand(y, p, expected):
     y, p = (np.array(column, float)[:, None] for column in (y, p))

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from emoart.core.files import InputError
-from emoart.data.splits import split
+from emoart.data.splits import split, together
 
 
 def test_equal_pictures_stay_on_one_side_of_the_split():
@@ -45,3 +45,17 @@ def test_a_side_with_one_class_is_refused_where_strata_are_classes_only():
     assert split(paintings, paintings.group, 0.5, 0, classes=False).sum() == 2
     alike = paintings.assign(group=0, split="")
     assert split(alike, alike.group, 0.4, 0, classes=False).sum() == 2
+
+
+def test_what_shares_a_theme_stays_together_where_that_is_asked():
+    random, n, names = np.random.default_rng(0), 200, [a + b for a in "abcde" for b in "abcdefghij"]
+    table = pd.DataFrame(dict(picture=np.arange(n).astype(str), title="", split="",
+                              theme=[f"{names[i // 4]} {i % 4 + 1}" for i in range(n)]))
+    table.loc[1, "picture"] = "40" # a copy binds two themes
+    groups = together(table, "theme")
+    assert groups[0] == groups[1] == groups[40] == groups[43] != groups[4] and len(np.unique(groups)) == 49
+    held_out = split(table.assign(picture=groups), random.integers(0, 2, n), 0.3, 0)
+    assert all(len(set(held_out[groups == group])) == 1 for group in np.unique(groups))
+    assert together(table, "picture").tolist() == table.picture.tolist()
+    with pytest.raises(InputError, match="none of these paintings has a title; leave fold_by at picture"):
+        together(table, "title")

@@ -74,6 +74,8 @@ class Common:
                         choices=("own", "mse", "cross-entropy", "kl"))
     genre: str = setting("genre to keep, lower case, or person; empty keeps all (thesis, section 4.1.3: portraits)")
     test_share: float = setting("share of the paintings held out for testing", 0.05, 0.5)
+    fold_by: str = setting("what no split divides, besides copies of a picture: theme or title; picture: nothing else",
+                           choices=("picture", "theme", "title"))
     n_folds: int = setting("parts of a cross-validation beside the held-out part; 0: none", 0, 20)
     n_bootstrap: int = setting("resamples behind an interval", 100, 100_000)
     backbone: str = setting("frozen network: several, efficientnet-lite0, vgg16, or any name of keras.applications")

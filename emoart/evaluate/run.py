@@ -20,7 +20,7 @@ from sklearn.metrics import confusion_matrix
 from ..core.files import InputError, replacing, writable_folder, write_json
 from ..core.settings import Settings
 from ..data.clean import cleaned_gallery, genre_line, read_paintings
-from ..data.splits import merged_strata, repeated_folds, split
+from ..data.splits import merged_strata, repeated_folds, split, together
 from ..data.targets import Target, find_target, mentions_of
 from .models import EVIDENCE, Fitted, find_model, imported
 from .scores import (
@@ -94,6 +94,7 @@ def load_data(
     "The paintings of a run. Raises `InputError` where there are none of which the target is known, or too few."
     folder = Path(paintings) if paintings else cleaned_gallery(settings)
     table = read_paintings(folder, settings.genre, settings.target)
+    table["picture"] = together(table, settings.fold_by)
     target = find_target(settings.target)
     labels = target.read(table)
     y = labels.to_numpy(float)

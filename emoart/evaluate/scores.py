@@ -272,7 +272,7 @@ def beside_distributions(
 
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #3eff0ee3
-VALUE_METRICS = ("pearson", "r2", "rmse", "mae")
+VALUE_METRICS = ("pearson", "ccc", "r2", "rmse", "mae")
 
 def _centred(values, folds):
     "Values less the mean of their fold."
@@ -284,7 +284,8 @@ def value_score(
     predicted: np.ndarray, # (n, k)
     folds: np.ndarray = None, # (n,) number of the model that predicted a painting; None: one model predicted all
 ) -> dict: # VALUE_METRICS, means over the columns; the errors in the data's own units
-    "Pearson correlation within folds (0 for a constant), R², root mean squared error, mean absolute error."
+    """Pearson correlation within folds (0 for a constant), concordance correlation (Lin 1989), R², root mean squared
+    error, mean absolute error."""
     folds = _one_fold(y) if folds is None else folds
     truth, said = _centred(y, folds), _centred(predicted, folds)
     spread = np.sqrt((truth**2).sum(0) * (said**2).sum(0))
@@ -292,9 +293,12 @@ def value_score(
     pearson = np.where(varies, (truth * said).sum(0) / np.where(varies, spread, 1), 0)
     squares = ((y - y.mean(0)) ** 2).sum(0)
     error = ((y - predicted) ** 2).sum(0)
+    shared = ((y - y.mean(0)) * (predicted - predicted.mean(0))).sum(0)
+    apart = squares + ((predicted - predicted.mean(0)) ** 2).sum(0) + len(y) * (y.mean(0) - predicted.mean(0)) ** 2
+    ccc = 2 * shared / np.where(apart > 0, apart, 1)
     r2 = 1 - error / np.where(squares > 0, squares, 1)
-    return dict(pearson=float(pearson.mean()), r2=float(r2.mean()), rmse=float(np.sqrt(error / len(y)).mean()),
-                mae=float(np.abs(y - predicted).mean()))
+    return dict(pearson=float(pearson.mean()), ccc=float(ccc.mean()), r2=float(r2.mean()),
+                rmse=float(np.sqrt(error / len(y)).mean()), mae=float(np.abs(y - predicted).mean()))
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #2b250a81
 LABEL_METRICS = ("auc", "balanced_accuracy", "macro_f1", "accuracy", "exact")
