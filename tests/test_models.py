@@ -46,7 +46,7 @@ def evidence(tmp_path_factory):
     files = [str(folder / f"{i}.png") for i in range(N)]
     for file in files: Image.fromarray(random.integers(0, 256, (32, 32, 3), "uint8")).save(file)
     made = {"pixels": np.array(files)}
-    sizes = dict(hand_made=13, features=8, last_layer=8, texture=9, stimuli=4, title=6)
+    sizes = dict(hand_made=13, features=8, last_layer=8, texture=9, stimuli=4, title=6, category=3)
     for kind, n in sizes.items():
         made[kind] = np.hstack([signal, random.normal(size=(N, n - 1))]).astype("float32")
     return made

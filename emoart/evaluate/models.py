@@ -31,7 +31,8 @@ EVIDENCE = { # kind of evidence -> function of paintings and settings that gives
     "features": "emoart.models.backbones:backbone_evidence",
     "last_layer": "emoart.models.backbones:last_layer_evidence",
     "stimuli": "emoart.explain.stimuli:stimuli_evidence",
-    "title": "emoart.objects.words:title_evidence"}
+    "title": "emoart.objects.words:title_evidence",
+    "category": "emoart.models.values:category_evidence"}
 
 # %% ../../nbs/2_evaluate/21_models.ipynb #d4c90da8
 SAVED_INPUTS = { # kind of evidence -> function of pictures (n, size, size, 3) uint8 and settings that gives an array
@@ -64,6 +65,7 @@ class Model:
     published: tuple = () # of `Published`
     kinds: tuple = ("classes", "labels", "distribution", "values") # of target that it can learn
     mean_of: tuple = () # names of models whose predictions it averages, so that they need not be trained twice
+    target: str = "" # that it learns where nobody names one; empty: that of the settings
     chapter: str = "" # that it shares with other models, and whose parameter `model` names it; empty: its own
 
     @property
@@ -100,7 +102,8 @@ CLASSIFIERS = ( # each has a chapter of its own
     Model("lenet5", "LeNet-5", ("pixels",), "emoart.models.moods:fit_lenet5", chapter="moods"),
     Model("lenet5-relu", "LeNet-5, ReLU", ("pixels",), "emoart.models.moods:fit_lenet5_relu", chapter="moods"),
     Model("alexnet", "AlexNet", ("pixels",), "emoart.models.moods:fit_alexnet", chapter="moods"),
-    Model("small_cnn", "small CNN", ("pixels",), "emoart.models.distributions:fit", chapter="distributions"))
+    Model("small_cnn", "small CNN", ("pixels",), "emoart.models.distributions:fit", chapter="distributions"),
+    Model("values", "{backbone}+ridge", ("features",), "emoart.models.values:fit", kinds=("values",), target="values"))
 
 BESIDE = ( # what they are compared with
     Model("cv_logistic", "CV+logistic", ("hand_made",), "emoart.models.cvfc:fit_logistic",
@@ -113,6 +116,8 @@ BESIDE = ( # what they are compared with
           kinds=("classes", "distribution")),
     Model("ridge", "last layer+ridge", ("last_layer",), "emoart.models.transfer:fit_ridge",
           kinds=("values",)),
+    Model("svr", "{backbone}+SVR", ("features",), "emoart.models.values:fit_svr", kinds=("values",)),
+    Model("category", "category", ("category",), "emoart.models.values:fit_category", kinds=("values",)),
     Model("esm", "{backbone}+TL, ESM", ("features", "stimuli"), "emoart.explain.stimuli:fit_esm"),
     Model("title", "title's words+TL", ("title",), "emoart.objects.words:fit_title"),
     Model("picture_title", "{backbone}+TL, title", ("features", "title"), "emoart.objects.words:fit_picture_title"),

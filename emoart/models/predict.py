@@ -35,7 +35,7 @@ def _card(folder):
     return dict(
         card_version=CARD_VERSION, model=model, title=metrics["model"],
         target=metrics["target"], kind=metrics["kind"], names=metrics["names"],
-        untrained=metrics.get("untrained", []), temperature=metrics.get("temperature", 1.0), doubt=_doubt(metrics),
+        half_widths=metrics.get("half_widths", []), untrained=metrics.get("untrained", []), temperature=metrics.get("temperature", 1.0), doubt=_doubt(metrics),
         image_size=metrics.get("image_size", settings["image_size"]), resize=settings["resize"],
         parameters=metrics["parameters"],
         sha256=_sha256(folder / "model.keras"),
@@ -113,7 +113,8 @@ def chapter_settings(
     overrides: dict, # name -> value; a name of the chapter's own or a flat one
 ) -> Settings: # with the chapter's names resolved
     "Settings for a model: `learning_rate` of cvfc is `cvfc_learning_rate`. Raises what `load_settings` raises."
-    flat = {setting_name(MODELS[model].notebook, name) or name: value for name, value in overrides.items()}
+    own = {"target": MODELS[model].target} if MODELS[model].target else {}
+    flat = own | {setting_name(MODELS[model].notebook, name) or name: value for name, value in overrides.items()}
     settings = load_settings(profile, **flat)
     folds = find_target(settings.target).kind != "classes" and "pixels" not in MODELS[model].evidence
     return load_settings(profile, **{"n_folds": 5 if folds else None, **flat})
@@ -244,7 +245,10 @@ def check_asked(
 def _answer(card, p):
     "What a model says of one picture; classes that it saw no example of are no answer."
     named = {name: float(share) for name, share in zip(card["names"], p) if name not in card["untrained"]}
-    if card["kind"] == "values": return {"values": named}
+    if card["kind"] == "values":
+        widths = zip(named.items(), card.get("half_widths", []))
+        intervals = {name: [value - width, value + width] for (name, value), width in widths}
+        return {"values": named, **({"intervals": intervals} if intervals else {})}
     leading = {"group": card["names"][p.argmax()]} if card["kind"] == "classes" else {}
     if card["kind"] == "labels": leading = {"labels": [name for name, share in named.items() if share > 0.5]}
     return {**leading, "probabilities": named}
@@ -301,6 +305,9 @@ AT_MOST = 4 # columns of a table; of more words the leading ones are named
 
 def _cells(answer, blocks):
     "What stands behind the name of a picture."
+    if "intervals" in answer:
+        widths = {name: high - answer["values"][name] for name, (_, high) in answer["intervals"].items()}
+        return [f"{value:.2f} ± {widths[name]:.2f}".ljust(13) for name, value in answer["values"].items()]
     if "values" in answer: return [f"{value:<9.2f}" for value in answer["values"].values()]
     shares = answer["probabilities"]
     if len(shares) > AT_MOST:
@@ -311,7 +318,7 @@ def _cells(answer, blocks):
 
 def _heading(answer):
     "The names of the columns behind that of the picture."
-    if "values" in answer: return [f"{name:9}" for name in answer["values"]]
+    if "values" in answer: return [f"{name:{13 if 'intervals' in answer else 9}}" for name in answer["values"]]
     if len(answer["probabilities"]) > AT_MOST: return ["most likely"]
     return [f"{'labels' if 'labels' in answer else 'group':9}", *(f"{name:13}" for name in answer["probabilities"])]
 
