@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
-.PHONY: help setup reproduce test lab docs export readme results real eyes moods distributions stimuli esm portraits audit bench lock persons
+.PHONY: help setup reproduce test lab docs export readme results real eyes values moods distributions stimuli esm portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -97,6 +97,13 @@ distributions: setup ## reports/distributions.csv: shares of words on galleries 
 	[ -z "$(PAINTINGS)" ] || { $(call DISTRIBUTIONS,real) -p models transfer,fusion,texture_svm,cvfc,title,picture_title \
 		-p word_vectors "$(abspath $(WORD_VECTORS))" -p paintings "$(abspath $(PAINTINGS))" -p n_repeats 5; }
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('distributions')"
+
+values: setup ## reports/values.csv: valence and arousal of photographs, ten minutes (PHOTOGRAPHS=OASIS as cleaned, WORD_VECTORS=file the words of their themes)
+	@test -n "$(PHOTOGRAPHS)" || { echo "name OASIS's photographs as emoart clean made them, such as make values PHOTOGRAPHS=oasis" >&2; exit 2; }
+	for by in theme picture; do run="$(CURDIR)/reports/runs/values-$$by"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" \
+		-p target values -p fold_by $$by -p models values,svr,transfer,category,title -p word_vectors "$(abspath $(WORD_VECTORS))" \
+		-p paintings "$(abspath $(PHOTOGRAPHS))" -p n_repeats 1 || exit 1; done
+	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('values')"
 
 stimuli: setup ## reports/stimuli.csv: stimulus maps on a trunk that knows photographs and from nothing, half an hour of two cores
 	for start in "pretrained 30" "scratch 60"; do set -- $$start; run="$(CURDIR)/reports/runs/stimuli-$$1"; \

@@ -77,8 +77,11 @@ def small_published(monkeypatch):
         monkeypatch.setitem(TORCHVISION, name, Torchvision("small-00000000.pth", "last", maps, hidden))
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", MODELS)
+BIG = {model.name for model in PUBLISHED}
+LEARNED = [(name, kind) for name in MODELS for kind in KINDS if name not in BIG or kind == "distribution"]
+
+
+@pytest.mark.parametrize("name, kind", LEARNED)
 def test_a_model_learns_what_it_says(name, kind, evidence, small_published):
     data, train = data_of(kind, evidence), np.arange(N) % 4 > 0
     arguments = name, data.evidence.part(train), data.y[train], KINDS[kind], SETTINGS[kind]
@@ -87,7 +90,6 @@ def test_a_model_learns_what_it_says(name, kind, evidence, small_published):
         return
     predicted = fit_model(*arguments).predict(data.evidence.part(~train))
     assert predicted.shape == (N // 4, data.y.shape[1]) and np.isfinite(predicted).all()
-    if kind == "values" and MODELS[name] in PUBLISHED: return # random weights, of which nothing is expected
     if kind == "values": assert abs(predicted.mean(0) - data.y.mean(0)).max() < 1.5, "not in the units of the targets"
     else: assert predicted.min() >= 0 and predicted.max() <= 1 + 1e-6
     if kind in ("classes", "distribution"): assert predicted.sum(1) == pytest.approx(1, abs=1e-4)

@@ -40,8 +40,8 @@ WORK = ROOT if ROOT == PACKAGE.parent else Path(os.environ.setdefault("EMOART_WO
 def chapters(
     folder: Path = NOTEBOOKS, # with a folder a room
 ) -> list: # paths of the notebooks, by their numbers
-    "The chapters: `N_room/NN_name.ipynb`."
-    return sorted(folder.glob("[0-9]_*/[0-9][0-9]_*.ipynb"), key=lambda path: path.name)
+    "The chapters: `N_room/NN_name.ipynb`; a letter may stand behind the number where a room is full."
+    return sorted(folder.glob("[0-9]_*/[0-9][0-9]*_*.ipynb"), key=lambda path: path.name)
 
 def modules(
     package: Path = PACKAGE, # folder of a Python package

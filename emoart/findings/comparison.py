@@ -63,6 +63,7 @@ PAIRS = (("transfer", "cvfc"), ("fusion", "cvfc"), ("fusion", "transfer"), ("ave
          ("cvfc", "cv_logistic"), ("cvfc", "cv_boosting"), ("transfer", "backbone_logistic"), ("transfer", "ridge"),
          ("esm", "transfer"), ("picture_title", "transfer"), ("picture_title", "title"),
          ("transfer", "texture_svm"), ("texture_svm", "cvfc"),
+         *(("values", other) for other in ("transfer", "svr", "category", "title")),
          *((model.name, "transfer") for model in RECIPES))
 
 _TESTED = ("a", "b", "metric", "mean", "low", "high", "t", "p") # columns of the paired tests
@@ -130,14 +131,14 @@ def score_table(
     return wide.loc[list(dict.fromkeys(scores.model)), shown].rename_axis(index=None, columns=None)
 
 # %% ../../nbs/8_findings/80_comparison.ipynb #4250179c
-_ABOUT = ("data", "data_digest", "global_cue", "local_cue", "target", "groups", "left_out", "paintings", "n_folds",
+_ABOUT = ("data", "data_digest", "global_cue", "local_cue", "target", "fold_by", "groups", "left_out", "paintings", "n_folds",
           "n_repeats", "soft_labels", "backbone", "seed")
 
 def _about(folder):
     "What was compared, counts as text."
     facts = json.loads((folder / "metrics.json").read_text())
     def text(counts): return " ".join(f"{n} {name}" for name, n in counts.items() if n)
-    return {key: text(facts[key]) if isinstance(facts[key], dict) else facts[key] for key in _ABOUT}
+    return {key: text(fact) if isinstance(fact := facts.get(key), dict) else fact for key in _ABOUT}
 
 def _wide(scores):
     "A row a model: every measure, and the ends of its interval."
@@ -151,7 +152,7 @@ def _together(frames, *of):
     "What was compared in front, and nothing twice: transfer is beside the recipes too, groups may be just the poles."
     whole = pd.concat(frames, ignore_index=True)
     told_apart = whole.groups.where(whole.groups != "", whole.target)
-    whole = whole[~whole.assign(told_apart=told_apart).duplicated(["data_digest", "told_apart", *of])]
+    whole = whole[~whole.assign(told_apart=told_apart).duplicated(["data_digest", "told_apart", "fold_by", *of])]
     return whole[[*_ABOUT, *(column for column in whole if column not in _ABOUT)]]
 
 def gather_comparisons(
