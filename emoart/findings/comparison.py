@@ -131,8 +131,8 @@ def score_table(
     return wide.loc[list(dict.fromkeys(scores.model)), shown].rename_axis(index=None, columns=None)
 
 # %% ../../nbs/8_findings/80_comparison.ipynb #4250179c
-_ABOUT = ("data", "data_digest", "global_cue", "local_cue", "target", "fold_by", "groups", "left_out", "paintings", "n_folds",
-          "n_repeats", "soft_labels", "backbone", "seed")
+_ABOUT = ("data", "data_digest", "global_cue", "local_cue", "target", "fold_by", "groups", "left_out", "paintings",
+          "n_folds", "n_repeats", "soft_labels", "backbone", "seed")
 
 def _about(folder):
     "What was compared, counts as text."

@@ -127,6 +127,7 @@ def _hidden(x, names, units, dropout_first):
         if not dropout_first: x = keras.layers.Dropout(0.5)(x)
     return x
 
+# %% ../../nbs/3_models/32_backbones.ipynb #58d35f56
 def _alexnet_maps(x, filters=(64, 192, 384, 256, 256)):
     "Five convolutions (Krizhevsky 2014)."
     shapes = ((0, 11, 4, 2), (3, 5, 1, 2), (6, 3, 1, 1), (8, 3, 1, 1), (10, 3, 1, 1)) # number, kernel, stride, padding

@@ -35,7 +35,8 @@ def _card(folder):
     return dict(
         card_version=CARD_VERSION, model=model, title=metrics["model"],
         target=metrics["target"], kind=metrics["kind"], names=metrics["names"],
-        half_widths=metrics.get("half_widths", []), untrained=metrics.get("untrained", []), temperature=metrics.get("temperature", 1.0), doubt=_doubt(metrics),
+        untrained=metrics.get("untrained", []), temperature=metrics.get("temperature", 1.0), doubt=_doubt(metrics),
+        half_widths=metrics.get("half_widths", []),
         image_size=metrics.get("image_size", settings["image_size"]), resize=settings["resize"],
         parameters=metrics["parameters"],
         sha256=_sha256(folder / "model.keras"),

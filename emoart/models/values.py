@@ -51,8 +51,8 @@ def half_widths(
     pictures: np.ndarray, # (m,) the same for what no fold divides
     seed: int, # of the folds
 ) -> list: # k half widths, in the units of the values
-    """How far 90 % of training pictures lie from what models say that have not seen them (conformal prediction over five
-    folds; Vovk, Gammerman and Shafer 2005, Barber et al. 2021)."""
+    """How far 90 % of training pictures lie from what models say that have not seen them (conformal prediction over
+    five folds; Vovk, Gammerman and Shafer 2005, Barber et al. 2021)."""
     folds = repeated_folds(np.zeros(len(y), int), pictures, 5, 1, seed, classes=False)
     said = cross_validate(lambda train, test: value_head(x[train], y[train])(x[test]).numpy(), folds)[0]
     rank = min(len(y), int(np.ceil(COVERED * (len(y) + 1)))) - 1

@@ -184,6 +184,7 @@ def _train_classifier(model, out, given, profile, overrides):
     for name, measured in crossed.get("columns", {}).items():
         print(f"  {name}: {_scores(measured, crossed['baseline_columns'][name])}")
 
+# %% ../../nbs/7_run/79_cli.ipynb #20b3f988
 def _train_stimuli(model, out, given, profile, overrides):
     from emoart.core.files import InputError
     from emoart.evaluate.scores import told
