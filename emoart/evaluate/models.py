@@ -133,6 +133,7 @@ RECIPES = ( # other ways to learn from the frozen backbone
           kinds=("classes",)),
     Model("noise", "transfer (noise)", ("features",), "emoart.models.transfer:fit_noise"))
 
+# %% ../../nbs/2_evaluate/21_models.ipynb #9bc75325
 PUBLISHED = ( # networks of hundreds of megabytes that are fetched at the first use, their last layer exchanged
     Model("alexnet-imagenet", "AlexNet, ImageNet", ("pixels",), "emoart.models.distributions:fit_alexnet",
           chapter="distributions"),

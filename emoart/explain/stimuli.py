@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from ..core.backend import keras, tf
-from ..core.files import ROOT, InputError, NotRun, file_digest, find_notebook, replacing, write_json
+from ..core.files import (
+    ROOT, InputError, NotRun, file_digest, find_notebook, replacing, writable_folder, write_json)
 from ..core.settings import Settings, load_settings, setting_name
 from ..data.clean import read_paintings
 from ..data.datasets import dataset, stimulus_maps
@@ -253,8 +254,9 @@ def train_stimuli(
     settings, notebook = load_settings(profile, **flat), find_notebook("stimuli")
     data = cleaned_folder(sheet, data, out)
     paintings_with_maps(data) # says what is wrong before anything starts
+    out = writable_folder(out)
     run_notebook(notebook, out, {**parameters_from(notebook, settings), "paintings": str(data), "out": str(out)})
-    return json.loads((Path(out) / "metrics.json").read_text())
+    return json.loads((out / "metrics.json").read_text())
 
 # %% ../../nbs/4_explain/44_stimuli.ipynb #258b76af
 def _wide(measures): return {f"{m}{end}": found[key] for m, found in measures.items()

@@ -130,8 +130,7 @@ def cleaned_folder(
     from emoart.data.clean import clean
     if (sheet is None) == (data is None):
         raise InputError("give the paintings either as --sheet FILE or as --data FOLDER")
-    out = writable_folder(out)
-    if sheet is not None: clean(sheet, data := out / "paintings", words=words)
+    if sheet is not None: clean(sheet, data := writable_folder(out) / "paintings", words=words)
     return Path(data).expanduser().absolute()
 
 def train(
@@ -155,7 +154,7 @@ def train(
     read_paintings(data, settings.genre, settings.target) # says what is wrong before anything starts
     used = genre_line(data, settings.genre, settings.target)
     if used: say(used)
-    out = Path(out)
+    out = writable_folder(out)
     notebook, given = find_notebook(row.notebook), dict(paintings=str(data), out=str(out))
     run_notebook(notebook, out, {**parameters_from(notebook, settings, model), **given})
     return leave_card(out)

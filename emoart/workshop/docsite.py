@@ -135,7 +135,8 @@ def notebook_page(
 # %% ../../nbs/9_workshop/90_docsite.ipynb #4c6b3c01
 _MEASURES = ("balanced_accuracy", "test_accuracy", "accuracy", "kl", "correlation", "mean") # the first is drawn
 _ROWS = ("model", "variant", "a", "b", "what") # what tells the rows of a panel apart
-_PANELS = ("work", "data", "size", "target", "fold_by", "global_cue", "local_cue", "groups", "soft_labels", "metric") # cut a table
+_PANELS = ( # cut a table
+    "work", "data", "size", "target", "fold_by", "global_cue", "local_cue", "groups", "soft_labels", "metric")
 
 def _read_table(path):
     "A committed table, the ends of an interval named after what they belong to, such as accuracy_low."
