@@ -29,6 +29,7 @@ def test_judges_find_what_is_there_and_nothing_else():
         rows = eyes.photograph_rows(x, y, themes, SETTINGS, cut="both")
         assert [row["data"] for row in rows] == ["photographs, valence", "photographs, arousal"]
         assert all(low <= row["mean"] <= high and row["low"] <= row["mean"] <= row["high"] for row in rows)
+    x = random.normal(size=(1200, 5))
     row = eyes.gallery_row(x, one_hot(2 * (x[:, 0] > 0) + (x[:, 1] > 0), 4), "gallery", SETTINGS, size=1)
     assert row["mean"] > 0.75 and row["size"] == 1
 

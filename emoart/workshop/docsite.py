@@ -133,7 +133,7 @@ def notebook_page(
     return nb
 
 # %% ../../nbs/9_workshop/90_docsite.ipynb #4c6b3c01
-_MEASURES = ("balanced_accuracy", "test_accuracy", "accuracy", "kl", "correlation", "mean") # the first is drawn
+_MEASURES = ("balanced_accuracy", "test_accuracy", "accuracy", "kl", "correlation", "pearson", "mean") # one is drawn
 _ROWS = ("model", "variant", "a", "b", "what") # what tells the rows of a panel apart
 _PANELS = ( # cut a table
     "work", "data", "size", "target", "fold_by", "global_cue", "local_cue", "groups", "soft_labels", "metric")
