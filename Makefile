@@ -75,7 +75,7 @@ eyes: setup ## reports/eyes*.csv: which frozen network, an hour of two cores (PH
 	for paintings in $(PAINTINGS); do for eyes in "new" "old -p backbone efficientnet-lite0 -p cut early -p image_size 224"; do set -- $$eyes; \
 		run="$(CURDIR)/reports/runs/eyes-$$(basename $$paintings)-$$1"; shift; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick \
 			-p genre "" -p target poles -p models transfer,fusion -p paintings "$$(cd $$paintings && pwd)" "$$@" || exit 1; done; done
-	$(BIN)/python -c "from emoart.findings.eyes import write_eyes_tests; write_eyes_tests()"
+	$(BIN)/python -c "from emoart.findings.eyes import write_eyes_paintings; write_eyes_paintings()"
 
 MOODS = run="$(CURDIR)/reports/runs/moods-$(1)"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" -p n_viewers 10 -p n_repeats 1
 moods: setup ## reports/moods.csv: seven models on moods, an hour and a half of two cores (PAINTINGS=folder adds real paintings)

@@ -6,7 +6,6 @@
 __all__ = ['one_line', 'read_pth', 'load_pth', 'published_file']
 
 # %% ../../nbs/0_core/04_checkpoints.ipynb #6b49b353
-import hashlib
 import io
 import pickle
 import zipfile

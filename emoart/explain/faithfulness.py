@@ -18,8 +18,7 @@ from ..core.backend import keras
 from ..core.files import InputError
 from ..data.datasets import stimulus_maps
 from ..evaluate.scores import evaluate
-from .attribution import (
-    BATCH, coloured, find_layer, layers_of, overlay, trunks, unit_scores)
+from .attribution import BATCH, coloured, find_layer, layers_of, overlay, trunks, unit_scores
 
 # %% ../../nbs/4_explain/41_faithfulness.ipynb #503912ec
 def planted_masks(

@@ -17,7 +17,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -107,6 +107,12 @@ def _randomize(model):
     random = np.random.default_rng(0)
     def drawn(w): return random.normal(0, np.sqrt(2 / np.prod(w.shape[:-1])), w.shape) if w.ndim > 1 else w
     model.set_weights([drawn(w) for w in model.get_weights()])
+
+def _with_pth(model, weights, published):
+    "A model with weights: random, those of a file, or those of the file that `published` gives."
+    if weights == "random": _randomize(model)
+    else: load_pth(model, published() if weights == "imagenet" else weights)
+    return model
 
 def _conv(x, name, filters, kernel, stride=1, padding=0, bias=True):
     "A convolution that is padded as PyTorch pads."
@@ -203,11 +209,9 @@ def torchvision_network(
     except ValueError: raise InputError(f"{name} cannot take images of {size} pixels") from None
     if until != "maps": x = built.hidden(x)
     if until == "classes": x = keras.layers.Dense(1000, activation="softmax", name=built.last)(x)
-    model = keras.Model(image, x, name=name)
-    if weights == "random": _randomize(model)
-    elif weights != "imagenet": load_pth(model, weights)
-    else: load_pth(model, published_file(TORCHVISION_ADDRESS, built.file, WORK / "data" / "cache" / "weights"))
-    return model
+    kept = WORK / "data" / "cache" / "weights"
+    published = partial(published_file, TORCHVISION_ADDRESS, built.file, kept)
+    return _with_pth(keras.Model(image, x, name=name), weights, published)
 
 # %% ../../nbs/3_models/32_backbones.ipynb #e25e4bd1
 _LITES = {_plain(name): name for name in LITES}
@@ -270,13 +274,6 @@ def _application(name, size, weights):
     else: _load_file(model, function, weights)
     return model
 
-def _lite(variant, size, weights):
-    "An EfficientNet-Lite without its top."
-    model = efficientnet_lite(variant, size)
-    if weights == "random": _randomize(model)
-    else: load_pth(model, lite_file(variant) if weights == "imagenet" else weights)
-    return model
-
 def trunk(
     backbone: str = LITE0, # a name of `LITES`, torchvision-NAME, or a name of keras.applications: vgg16, ResNet50, ...
     size: int = 224, # height and width of the input, pixels
@@ -287,7 +284,9 @@ def trunk(
     Raises `InputError` for an unknown name, a size it cannot take and a file that does not fit, `NotRun` where
     ImageNet's weights cannot be had."""
     name = _plain(backbone)
-    if name in _LITES: return _lite(_LITES[name], size, weights)
+    if name in _LITES:
+        variant = _LITES[name]
+        return _with_pth(efficientnet_lite(variant, size), weights, partial(lite_file, variant))
     if name in _TORCHVISION: return torchvision_network(_TORCHVISION[name], size, weights, "maps")
     return _application(backbone, size, weights)
 
