@@ -245,6 +245,7 @@ def train_stimuli(
     sheet: Path = None, # cleaned into paintings/ of `out`
     data: Path = None, # folder of cleaned paintings, instead of a sheet
     profile: str = "quick", # smoke, quick or thesis
+    words: Path = None, # file of a user's own words for the sheet, see `read_words`
     **overrides, # single settings by name
 ) -> dict: # what metrics.json holds
     "Train a network of stimulus maps on a user's paintings. Raises `InputError` for bad input, `RunError` otherwise."
@@ -252,7 +253,7 @@ def train_stimuli(
     from emoart.run.experiments import parameters_from, run_notebook
     flat = {setting_name("stimuli", name) or name: value for name, value in overrides.items()}
     settings, notebook = load_settings(profile, **flat), find_notebook("stimuli")
-    data = cleaned_folder(sheet, data, out)
+    data = cleaned_folder(sheet, data, out, words)
     paintings_with_maps(data) # says what is wrong before anything starts
     out = writable_folder(out)
     run_notebook(notebook, out, {**parameters_from(notebook, settings), "paintings": str(data), "out": str(out)})

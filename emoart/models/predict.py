@@ -307,7 +307,8 @@ def _cells(answer, blocks):
     "What stands behind the name of a picture."
     if "intervals" in answer:
         widths = {name: high - answer["values"][name] for name, (_, high) in answer["intervals"].items()}
-        return [f"{value:.2f} ± {widths[name]:.2f}".ljust(13) for name, value in answer["values"].items()]
+        sign = "±" if len(blocks) > 1 else "+-" # where only ASCII shows
+        return [f"{value:.2f} {sign} {widths[name]:.2f}".ljust(13) for name, value in answer["values"].items()]
     if "values" in answer: return [f"{value:<9.2f}" for value in answer["values"].values()]
     shares = answer["probabilities"]
     if len(shares) > AT_MOST:

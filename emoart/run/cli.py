@@ -192,7 +192,7 @@ def _train_stimuli(model, out, given, profile, overrides):
     if given["images"] or given["judge"]:
         raise InputError("--images and --judge are for generators; give paintings with maps either as --sheet FILE or "
                          "as --data FOLDER")
-    metrics = train_stimuli(out, given["sheet"], given["data"], profile, **overrides)
+    metrics = train_stimuli(out, given["sheet"], given["data"], profile, given["words"], **overrides)
     judged = metrics["sizes"]["64"]
     for name, found in judged.items(): print(f"{name}: " + ", ".join(f"{m} {told(v)}" for m, v in found.items()))
     print(f"maps of 64 x 64, {metrics['n_test']} paintings that it has not seen")
