@@ -11,7 +11,7 @@ from emoart.core.files import NotRun
 from emoart.core.settings import load_settings
 from emoart.data.clean import clean
 from emoart.evaluate.run import load_data
-from emoart.models.predict import load_model, predict
+from emoart.models.predict import load_model, predict, prediction_table
 from emoart.models.values import PENALTIES, category_evidence, half_widths, value_head
 
 
@@ -66,6 +66,8 @@ def test_one_command_trains_and_numbers_have_their_width(photographs, emoart, tm
         assert low < answer["values"][name] < high and high - low == pytest.approx(2 * width)
     shown = emoart("predict", picture, "--model", tmp_path / "m").stdout.splitlines()
     assert shown[0].split() == ["picture", "valence", "arousal"] and shown[1].count("±") == 2
+    plain = prediction_table([answer], ascii_only=True)
+    assert plain.isascii() and plain.count("+-") == 2
     assert json.loads(emoart("predict", picture, "--model", tmp_path / "m", "--json").stdout)
 
 
