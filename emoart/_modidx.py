@@ -879,6 +879,7 @@ d = { 'settings': {'branch': 'main', 'doc_baseurl': '/', 'doc_host': '', 'git_ur
                                       'emoart.findings.eyes._out_of_fold': ('8_findings/eyes.html#_out_of_fold', 'emoart/findings/eyes.py'),
                                       'emoart.findings.eyes._photographs': ('8_findings/eyes.html#_photographs', 'emoart/findings/eyes.py'),
                                       'emoart.findings.eyes._row': ('8_findings/eyes.html#_row', 'emoart/findings/eyes.py'),
+                                      'emoart.findings.eyes._short': ('8_findings/eyes.html#_short', 'emoart/findings/eyes.py'),
                                       'emoart.findings.eyes.candidates': ('8_findings/eyes.html#candidates', 'emoart/findings/eyes.py'),
                                       'emoart.findings.eyes.cut_columns': ('8_findings/eyes.html#cut_columns', 'emoart/findings/eyes.py'),
                                       'emoart.findings.eyes.gallery_row': ('8_findings/eyes.html#gallery_row', 'emoart/findings/eyes.py'),

@@ -28,10 +28,10 @@ def test_judges_find_what_is_there_and_nothing_else():
     for y, low, high in ((seen, 0.9, 1), (random.normal(size=(n, 2)), -0.5, 0.3)):
         rows = eyes.photograph_rows(x, y, themes, SETTINGS, cut="both")
         assert [row["data"] for row in rows] == ["photographs, valence", "photographs, arousal"]
-        assert all(low <= row["mean"] <= high and row["low"] <= row["mean"] <= row["high"] for row in rows)
+        assert all(low <= row["score"] <= high and row["low"] <= row["score"] <= row["high"] for row in rows)
     x = random.normal(size=(1200, 5))
     row = eyes.gallery_row(x, one_hot(2 * (x[:, 0] > 0) + (x[:, 1] > 0), 4), "gallery", SETTINGS, size=1)
-    assert row["mean"] > 0.75 and row["size"] == 1
+    assert row["score"] > 0.75 and row["size"] == 1
 
 
 def test_themes_stay_together():
@@ -39,7 +39,7 @@ def test_themes_stay_together():
     y = np.repeat(np.random.default_rng(1).normal(size=(30, 2)), 4, axis=0)
     apart = eyes.photograph_rows(x, y, np.repeat(np.arange(30), 4).astype(str), SETTINGS)
     divided = eyes.photograph_rows(x, y, np.arange(120).astype(str), SETTINGS)
-    assert all(row["mean"] < 0.3 for row in apart) and all(row["mean"] > 0.9 for row in divided)
+    assert all(row["score"] < 0.3 for row in apart) and all(row["score"] > 0.9 for row in divided)
 
 
 def test_photographs_without_themes_are_told(smoke_gallery, tmp_path):
@@ -64,7 +64,7 @@ def test_differences_are_paired(tmp_path):
 def test_the_defaults_are_what_the_study_found():
     table, quick = pd.read_csv(ROOT / "reports" / "eyes.csv"), load_settings("quick")
     table = table[table.resize == "stretch"]
-    means = table.pivot_table(index=["backbone", "size", "cut"], columns="data", values="mean")
+    means = table.pivot_table(index=["network", "size", "cut"], columns="data", values="score")
     chosen = means.loc["several", quick.image_size, "both"]
     assert quick.backbone == "several" and quick.cut == "own" and len(means) == 32
     assert (means.rank(pct=True).mean(axis=1).idxmax()) == ("several", quick.image_size, "both")

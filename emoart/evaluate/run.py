@@ -379,13 +379,16 @@ def _draw_answers(metrics, predictions, ax):
 def draw(
     folder: Path, # of an experiment
     metrics: dict, # what its metrics.json holds
-    axes=None, # two Matplotlib axes; new ones if None
+    axes=None, # two Matplotlib axes; new ones if None, one where there is no history
 ):
     "The history of a run, where it has one, beside its answers."
-    if axes is None: axes = plt.subplots(1, 2, figsize=(8, 2.8), dpi=72)[1]
     history, names = read_history(folder), metrics["names"]
+    if axes is None:
+        n = 2 if len(history) else 1
+        axes = plt.subplots(1, n, figsize=(4 * n, 2.8), dpi=72, squeeze=False)[1][0]
     guess = np.log(len(names)) if metrics["kind"] == "classes" else None
     if len(history): plot_history(history, guess, metrics.get("loss", KINDS[metrics["kind"]].loss), axes[0])
-    _draw_answers(metrics, read_predictions(folder), axes[1])
+    elif len(axes) > 1: axes[0].set_axis_off()
+    _draw_answers(metrics, read_predictions(folder), axes[-1])
     axes[0].figure.tight_layout()
     return axes

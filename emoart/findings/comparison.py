@@ -152,7 +152,8 @@ def _together(frames, *of):
     "What was compared in front, and nothing twice: transfer is beside the recipes too, groups may be just the poles."
     whole = pd.concat(frames, ignore_index=True)
     told_apart = whole.groups.where(whole.groups != "", whole.target)
-    whole = whole[~whole.assign(told_apart=told_apart).duplicated(["data_digest", "told_apart", "fold_by", *of])]
+    same = ["data_digest", "told_apart", "backbone", "fold_by", *of]
+    whole = whole[~whole.assign(told_apart=told_apart).duplicated(same)]
     return whole[[*_ABOUT, *(column for column in whole if column not in _ABOUT)]]
 
 def gather_comparisons(

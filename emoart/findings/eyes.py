@@ -7,6 +7,7 @@ __all__ = ['CUT_NAMES', 'LOGISTIC', 'GALLERIES', 'HEADS', 'cut_columns', 'candid
            'study_features', 'study_heads', 'study_speed', 'paired_rows', 'write_eyes', 'write_eyes_paintings']
 
 # %% ../../nbs/8_findings/85_eyes.ipynb #75112bea
+import json
 import time
 from itertools import product
 from pathlib import Path
@@ -26,6 +27,7 @@ from ..data.splits import repeated_folds, theme_of
 from ..evaluate.models import MODELS
 from ..evaluate.run import by_column, load_data, scores
 from ..evaluate.scores import KINDS, class_score, compare, cross_validate, evaluate, one_hot
+from .comparison import gather_comparisons
 from ..models import transfer
 from ..models.backbones import LITE0, LITES, computing_in, cut_of, extractor, features, has_bfloat16, trunk
 from ..models.values import LINEAR
@@ -66,9 +68,12 @@ def _out_of_fold(model, x, y, folds):
     return cross_validate(lambda train, test: transfer.fit_plain(model, x[train], y[train], kind)(x[test]), folds)
 
 def _row(data, metric, about, found):
-    "A row of a table; what it is about is told once more in one text."
-    measured = dict(mean=found["value"], low=found["low"], high=found["high"])
-    return dict(data=data, metric=metric, **about, **measured, what=", ".join(map(str, about.values())))
+    "A row of a table."
+    return dict(data=data, metric=metric, **about, score=found["value"], low=found["low"], high=found["high"])
+
+def _short(name, size, resize, cut):
+    "A candidate in one text; stretching is what is usual."
+    return " ".join([name.removeprefix("efficientnet-"), str(size), *(["pad"] if resize == "pad" else []), cut])
 
 def photograph_rows(
     x: np.ndarray, # (n, d) features
@@ -109,7 +114,7 @@ def _photographs(folder):
 def study_features(
     photographs: Path, # folder of cleaned photographs with themes, valence and arousal
     say=print, # called with a line a size
-) -> pd.DataFrame: # data, metric, backbone, size, resize, cut, mean, low, high
+) -> pd.DataFrame: # data, metric, what, network, size, resize, cut, score, low, high
     "Every candidate on photographs and galleries."
     settings, rows = load_settings("quick"), []
     images, y, themes = _photographs(photographs)
@@ -117,11 +122,13 @@ def study_features(
     for size, resize in ((224, "stretch"), (320, "stretch"), (320, "pad")):
         about = dict(size=size, resize=resize)
         for backbone, cut, x in candidates(images, size, resize, settings.cache_folder):
-            rows += photograph_rows(x, y, themes, settings, backbone=backbone, **about, cut=cut)
+            what = _short(backbone, size, resize, cut)
+            rows += photograph_rows(x, y, themes, settings, what=what, network=backbone, **about, cut=cut)
         for name, data in galleries.items() if resize == "stretch" else ():
             files = list(data.paintings.image)
-            rows += [gallery_row(x, data.y, name, settings, backbone=backbone, **about, cut=cut)
-                     for backbone, cut, x in candidates(files, size, resize, settings.cache_folder)]
+            for backbone, cut, x in candidates(files, size, resize, settings.cache_folder):
+                what = _short(backbone, size, resize, cut)
+                rows.append(gallery_row(x, data.y, name, settings, what=what, network=backbone, **about, cut=cut))
         say(f"{size} {resize} done")
     return pd.DataFrame(rows)
 
@@ -145,7 +152,7 @@ def _judged(x, y, groups, settings):
 def study_heads(
     photographs: Path, # as in `study_features`
     say=print, # called with a line a head
-) -> pd.DataFrame: # data, metric, weight_decay, dropout, mean, low, high
+) -> pd.DataFrame: # data, metric, what, weight_decay, dropout, score, low, high
     "Penalties of the head on the features that the quick profile has."
     quick, rows = load_settings("quick"), []
     images, values, themes = _photographs(photographs)
@@ -158,7 +165,8 @@ def study_heads(
         settings = load_settings("quick", transfer_weight_decay=decay, transfer_dropout=dropout)
         for data, given in asked.items():
             found = _judged(*given, settings)
-            rows += [_row(data, metric, dict(weight_decay=decay, dropout=dropout), found[metric]) for metric in found]
+            about = dict(what=f"decay {decay}, dropout {dropout}", weight_decay=decay, dropout=dropout)
+            rows += [_row(data, metric, about, found[metric]) for metric in found]
         say(f"{decay} {dropout} done")
     return pd.DataFrame(rows)
 
@@ -166,7 +174,7 @@ def study_heads(
 def study_speed(
     images: list, # some picture files
     rounds: int = 20, # pictures of which each is timed
-) -> pd.DataFrame: # what, mean (median seconds a picture), low and high (quartiles), weights_mb
+) -> pd.DataFrame: # what, seconds a picture (median), low and high (quartiles), weights_mb
     "Seconds a picture, one at a time as features are computed, on this machine."
     rows = []
     for backbone, size, dtype in product((*LITES, "several"), (224, 320), ("float32", "bfloat16")):
@@ -179,7 +187,8 @@ def study_speed(
             forward(tf.constant(picture[None])).numpy()
             seconds.append(time.perf_counter() - start)
         low, middle, high = np.quantile(seconds[1:], (0.25, 0.5, 0.75))
-        rows.append(dict(what=f"{backbone}, {size} px, {dtype}", mean=middle, low=low, high=high,
+        what = f"{backbone.removeprefix('efficientnet-')}, {size} px, {dtype}"
+        rows.append(dict(what=what, seconds=middle, low=low, high=high,
                          weights_mb=round(model.count_params() * 4 / 2**20, 1)))
     return pd.DataFrame(rows)
 
@@ -211,16 +220,14 @@ def write_eyes(
         with replacing(ROOT / "reports" / f"{name}.csv") as path: found.to_csv(path, index=False, float_format="%.4f")
 
 def write_eyes_paintings():
-    "Write reports/eyes_paintings.csv, the models' AUC through both eyes and their paired differences, for `make eyes`."
+    "Write reports/eyes_paintings.csv, models through both eyes, and their paired differences, for `make eyes`."
     rows, settings = [], [load_settings("quick", backbone=name) for name in ("several", LITE0)]
     titles = {name: [MODELS[name].titled(each) for each in settings] for name in ("transfer", "fusion")}
-    for new in sorted((ROOT / "reports" / "runs").glob("eyes-*-new")):
+    folders = sorted(path.parent for path in ROOT.glob("reports/runs/eyes-*/metrics.json"))
+    for new in (folder for folder in folders if folder.name.endswith("-new")):
         old = new.with_name(new.name.replace("-new", "-old"))
-        data = new.name.removeprefix("eyes-").removesuffix("-new")
+        data = json.loads((new / "metrics.json").read_text())["data"]
         rows += [dict(data=data, **row) for row in paired_rows(new, old, titles)]
-        for eyes, folder in (("today", new), ("before", old)):
-            table = pd.read_csv(folder / "scores.csv").query("metric == 'auc'")
-            rows += [dict(data=data, a=f"{model}, {eyes}", b="", metric="auc", mean=value, low=low, high=high)
-                     for model, _, value, low, high in table[["model", "metric", "value", "low", "high"]].to_numpy()]
-    with replacing(ROOT / "reports" / "eyes_paintings.csv") as path:
-        pd.DataFrame(rows).to_csv(path, index=False, float_format="%.4f")
+    for ending, table in (("", gather_comparisons(folders)[0]), ("_tests", pd.DataFrame(rows))):
+        with replacing(ROOT / "reports" / f"eyes_paintings{ending}.csv") as path:
+            table.to_csv(path, index=False, float_format="%.4f")

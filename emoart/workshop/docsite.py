@@ -133,16 +133,17 @@ def notebook_page(
     return nb
 
 # %% ../../nbs/9_workshop/90_docsite.ipynb #4c6b3c01
-_MEASURES = ("balanced_accuracy", "test_accuracy", "accuracy", "kl", "correlation", "pearson", "mean") # one is drawn
+_MEASURES = ( # the first that a table has is drawn
+    "balanced_accuracy", "test_accuracy", "accuracy", "kl", "correlation", "pearson", "score", "seconds", "mean")
 _ROWS = ("model", "variant", "a", "b", "what") # what tells the rows of a panel apart
 _PANELS = ( # cut a table
-    "work", "data", "size", "target", "fold_by", "global_cue", "local_cue", "groups", "soft_labels", "metric")
+    "work", "data", "size", "target", "backbone", "fold_by", "global_cue", "local_cue", "groups", "soft_labels", "metric")
 
 def _read_table(path):
     "A committed table, the ends of an interval named after what they belong to, such as accuracy_low."
     if path.suffix == ".json": table = pd.json_normalize(json.loads(path.read_text()))
     else: table = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    owner = next((measure for measure in ("accuracy", "mean", "value") if measure in table), "")
+    owner = next((measure for measure in ("accuracy", "mean", "value", "score", "seconds") if measure in table), "")
     return table.dropna(axis="columns", how="all").rename(columns={"low": f"{owner}_low", "high": f"{owner}_high"})
 
 def _take_same(table):
