@@ -187,7 +187,7 @@ def study_speed(
             forward(tf.constant(picture[None])).numpy()
             seconds.append(time.perf_counter() - start)
         low, middle, high = np.quantile(seconds[1:], (0.25, 0.5, 0.75))
-        what = f"{backbone.removeprefix('efficientnet-')}, {size} px, {dtype}"
+        what = f"{backbone.removeprefix('efficientnet-')} {size} px {dtype}"
         rows.append(dict(what=what, seconds=middle, low=low, high=high,
                          weights_mb=round(model.count_params() * 4 / 2**20, 1)))
     return pd.DataFrame(rows)
