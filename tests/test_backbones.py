@@ -172,3 +172,46 @@ def test_bfloat16_only_where_the_processor_has_it(pictures, tmp_path, monkeypatc
     monkeypatch.setattr(backbones, "has_bfloat16", lambda: False)
     for dtype, sentence in (("bfloat16", "no bfloat16"), ("float16", "float32, bfloat16 or auto")):
         with pytest.raises(InputError, match=sentence): features(few, size=80, cache=tmp_path, dtype=dtype)
+
+
+@pytest.fixture(scope="module")
+def presets(tmp_path_factory):
+    "Presets of keras-hub with two small layers, as folders: DINOv2's kind, CLIP's, and a convolutional one."
+    hub = pytest.importorskip("keras_hub")
+    folder, small = tmp_path_factory.mktemp("presets"), dict(num_layers=1, num_heads=2, hidden_dim=16)
+    sees = hub.models.CLIPVisionEncoder(8, intermediate_dim=32, image_shape=(32, 32, 3), **small)
+    reads = hub.models.CLIPTextEncoder(50, 16, 16, 1, 2, 32, max_sequence_length=8)
+    made = {
+        "dinov2": hub.models.DINOV2Backbone(14, intermediate_dim=32, image_shape=(56, 56, 3), **small),
+        "clip": hub.models.CLIPBackbone(sees, reads, 16),
+        "resnet": hub.models.ResNetBackbone([64], [3], [64], [1], [1], "basic_block", image_shape=(None, None, 3))}
+    for name, backbone in made.items():
+        backbone.save_to_preset(folder / name)
+        hub.layers.ImageConverter(scale=1 / 127.5, offset=-1.0).save_to_preset(folder / name)
+    return folder, made
+
+
+@pytest.mark.parametrize("name, maps", [("dinov2", (4, 4, 16)), ("clip", (4, 4, 16)), ("resnet", None)])
+def test_a_preset_of_keras_hub_is_a_backbone(presets, name, maps):
+    folder, made = presets
+    size = 32 if name == "clip" else 56
+    image = np.random.default_rng(2).integers(0, 256, (2, size, size, 3)).astype("float32")
+    model = trunk(f"keras-hub-{name}", size, folder / name)
+    own = made[name].vision_encoder if name == "clip" else made[name]
+    theirs = np.asarray(own(image / 127.5 - 1))
+    ours = np.asarray(model(image))
+    if maps:
+        assert ours.shape[1:] == maps
+        theirs = theirs[:, -16:].reshape(ours.shape)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+    assert extractor(f"keras-hub-{name}", 64, folder / name).output_shape == (None, ours.shape[-1])
+    model.save(folder / f"{name}.keras")
+    np.testing.assert_allclose(keras.saving.load_model(folder / f"{name}.keras")(image), ours, atol=1e-5)
+
+
+def test_a_preset_that_cannot_be_had(presets, tmp_path, monkeypatch):
+    with pytest.raises(InputError, match="is no preset of keras-hub"): trunk("keras-hub-dinov2_base", 56, tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="cannot be had"): trunk("keras-hub-dinov2_base", 56, tmp_path)
+    monkeypatch.setattr(backbones, "find_spec", lambda name: None)
+    with pytest.raises(NotRun, match="needs keras-hub; pip install"): trunk("keras-hub-dinov2_base")

@@ -66,7 +66,8 @@ HEADINGS = { # heading, in lower case -> column
     "year": "year", "image url": "url", "file": "url", "id": "source_id", "split": "split"}
 OPTIONAL = { # likewise; as OASIS has them
     "theme": "theme", "category": "category",
-    **{value: value for value in VALUES}, **{f"{value}_mean": value for value in VALUES}, "viewers": "viewers"}
+    **{value: value for value in VALUES}, **{f"{value}_mean": value for value in VALUES}, "viewers": "viewers",
+    **{f"{value}_sd": f"{value}_sd" for value in VALUES[:2]}}
 JUDGED = { # what was judged -> how headings of its shares begin
     "image": ("imageonly: ", "image_"), "title": ("titleonly: ", "title_"), "art": ("art (image+title): ", "both_")}
 SHARES = ("share_", *(begins for each in JUDGED.values() for begins in each)) # how any may begin

@@ -116,6 +116,7 @@ BESIDE = ( # what they are compared with
           kinds=("classes", "distribution")),
     Model("ridge", "last layer+ridge", ("last_layer",), "emoart.models.transfer:fit_ridge",
           kinds=("values",)),
+    Model("ensemble", "{backbone}+ridge, each", ("features",), "emoart.models.values:fit_ensemble", kinds=("values",)),
     Model("svr", "{backbone}+SVR", ("features",), "emoart.models.values:fit_svr", kinds=("values",)),
     Model("category", "category", ("category",), "emoart.models.values:fit_category", kinds=("values",)),
     Model("esm", "{backbone}+TL, ESM", ("features", "stimuli"), "emoart.explain.stimuli:fit_esm"),

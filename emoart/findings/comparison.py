@@ -63,7 +63,7 @@ PAIRS = (("transfer", "cvfc"), ("fusion", "cvfc"), ("fusion", "transfer"), ("ave
          ("cvfc", "cv_logistic"), ("cvfc", "cv_boosting"), ("transfer", "backbone_logistic"), ("transfer", "ridge"),
          ("esm", "transfer"), ("picture_title", "transfer"), ("picture_title", "title"),
          ("transfer", "texture_svm"), ("texture_svm", "cvfc"),
-         *(("values", other) for other in ("transfer", "svr", "category", "title")),
+         *(("values", other) for other in ("transfer", "ensemble", "svr", "category", "title")),
          *((model.name, "transfer") for model in RECIPES))
 
 _TESTED = ("a", "b", "metric", "mean", "low", "high", "t", "p") # columns of the paired tests

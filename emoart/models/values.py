@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PENALTIES', 'COVERED', 'SUPPORT_VECTORS', 'LINEAR', 'fit_svr', 'fit_category', 'value_head', 'half_widths', 'fit',
-           'category_evidence']
+           'fit_ensemble', 'category_evidence']
 
 # %% ../../nbs/3_models/38_values.ipynb #39038a72
 import numpy as np
@@ -22,7 +22,7 @@ from ..core.settings import Settings
 from ..data.splits import repeated_folds
 from ..evaluate.models import Fitted
 from ..evaluate.scores import Kind, cross_validate
-from .backbones import extractor_for
+from .backbones import extractor_for, widths
 from .transfer import plain, standardise, with_trunk
 
 # %% ../../nbs/3_models/38_values.ipynb #1b0c24c3
@@ -74,6 +74,17 @@ def fit(
 # %% ../../nbs/3_models/38_values.ipynb #6ecc0b0e
 SUPPORT_VECTORS = make_pipeline(StandardScaler(), MultiOutputRegressor(SVR(gamma="auto")))
 LINEAR = make_pipeline(StandardScaler(), RidgeCV(PENALTIES))
+
+def fit_ensemble(x, y, kind, settings, validation=None):
+    "The mean of a ridge regression on each of several backbones."
+    ends = np.cumsum(widths(settings))[:-1]
+    heads = [value_head(part, y) for part in np.split(x["features"], ends, 1)]
+
+    def predict(x):
+        parts = np.split(x["features"], ends, 1)
+        return np.mean([head(part).numpy() for head, part in zip(heads, parts)], 0)
+
+    return Fitted(predict)
 
 def category_evidence(
     paintings: pd.DataFrame, # n rows with category

@@ -271,9 +271,10 @@ def _file_digests(base, values):
     "Name -> digest, of those values that name a file, such as weights, or the folder of a trained model."
     digests = {}
     for name, value in values.items():
-        with suppress(OSError, RuntimeError, TypeError, ValueError): # no path at all, or one that cannot be
+        with suppress(OSError, RuntimeError, StopIteration, TypeError, ValueError): # no path at all, or one that cannot be
             path = base / Path(value).expanduser()
-            digests[name] = file_digest(path / "model.keras" if path.is_dir() else path)
+            files = [path / "model.keras", path / "model.weights.h5"] if path.is_dir() else [path] # or a preset's
+            digests[name] = file_digest(next(file for file in files if file.exists()))
     return digests
 
 # %% ../../nbs/7_run/70_experiments.ipynb #7321d3eb
