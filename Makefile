@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
-.PHONY: help setup reproduce test lab docs export readme results real eyes values moods distributions stimuli esm portraits audit bench lock persons
+.PHONY: help setup reproduce test lab docs export readme results real eyes values representations moods distributions stimuli esm portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -104,6 +104,10 @@ values: setup ## reports/values.csv: valence and arousal of photographs, ten min
 		-p target values -p fold_by $$by -p models values,ensemble,svr,transfer,category,title -p word_vectors "$(abspath $(WORD_VECTORS))" \
 		-p paintings "$(abspath $(PHOTOGRAPHS))" -p n_repeats 1 || exit 1; done
 	$(BIN)/python -c "from emoart.findings.comparison import write_comparisons; write_comparisons('values')"
+
+representations: setup ## reports/representations.csv and photographs.csv: categories, distributions, values, densities, half an hour (PAINTINGS=folder cleaned with --norms, PHOTOGRAPHS=OASIS as cleaned)
+	$(BIN)/python -c "from emoart.findings.representations import write_representations; write_representations('$(if $(PAINTINGS),$(abspath $(PAINTINGS)))', '$(if $(PHOTOGRAPHS),$(abspath $(PHOTOGRAPHS)))')"
+	[ -z "$(PAINTINGS)" ] || [ -z "$(PHOTOGRAPHS)" ] || $(BIN)/python -c "from emoart.findings.photographs import write_photographs; write_photographs('$(abspath $(PHOTOGRAPHS))', '$(abspath $(PAINTINGS))')"
 
 stimuli: setup ## reports/stimuli.csv: stimulus maps on a trunk that knows photographs and from nothing, half an hour of two cores
 	for start in "pretrained 30" "scratch 60"; do set -- $$start; run="$(CURDIR)/reports/runs/stimuli-$$1"; \
