@@ -8,7 +8,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 export PIP_USER := 0
 unexport PIP_TARGET PIP_PREFIX PIP_ROOT PYTHONHOME PYTHONSTARTUP JUPYTER_PATH
 
-.PHONY: help setup reproduce test lab docs export readme results real eyes values representations moods distributions stimuli esm portraits audit bench lock persons
+.PHONY: help setup reproduce test lab docs export readme results real eyes values representations objects scenes moods distributions stimuli esm portraits audit bench lock persons
 help: ## list the targets
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -108,6 +108,14 @@ values: setup ## reports/values.csv: valence and arousal of photographs, ten min
 representations: setup ## reports/representations.csv and photographs.csv: categories, distributions, values, densities, half an hour (PAINTINGS=folder cleaned with --norms, PHOTOGRAPHS=OASIS as cleaned)
 	$(BIN)/python -c "from emoart.findings.representations import write_representations; write_representations('$(if $(PAINTINGS),$(abspath $(PAINTINGS)))', '$(if $(PHOTOGRAPHS),$(abspath $(PHOTOGRAPHS)))')"
 	[ -z "$(PAINTINGS)" ] || [ -z "$(PHOTOGRAPHS)" ] || $(BIN)/python -c "from emoart.findings.photographs import write_photographs; write_photographs('$(abspath $(PHOTOGRAPHS))', '$(abspath $(PAINTINGS))')"
+
+objects: setup ## reports/objects.csv, to_emotion.csv and scenes.csv: objects and emotions, half an hour (TITLES=WikiArt-Emotions-All.tsv WORD_VECTORS=file PHOTOGRAPHS=OASIS as cleaned add more)
+	$(BIN)/python -c "from emoart.objects.from_emotion import write_objects; write_objects()"
+	$(BIN)/python -c "from emoart.objects.to_emotion import write_to_emotion; write_to_emotion(*['$(if $(TITLES),$(abspath $(TITLES)))', '$(if $(WORD_VECTORS),$(abspath $(WORD_VECTORS)))', '$(if $(PHOTOGRAPHS),$(abspath $(PHOTOGRAPHS)))'])"
+	$(BIN)/python -c "from emoart.objects.layout import write_scenes; write_scenes()"
+
+scenes: setup ## data/scenes.npz from annotations of Visual Genome, titles and word vectors (ANNOTATIONS=folder TITLES=file WORD_VECTORS=file)
+	$(BIN)/python -c "from emoart.objects.scenes import write_extract; write_extract('$(abspath $(ANNOTATIONS))', '$(abspath $(TITLES))', '$(abspath $(WORD_VECTORS))')"
 
 stimuli: setup ## reports/stimuli.csv: stimulus maps on a trunk that knows photographs and from nothing, half an hour of two cores
 	for start in "pretrained 30" "scratch 60"; do set -- $$start; run="$(CURDIR)/reports/runs/stimuli-$$1"; \

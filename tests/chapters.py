@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from emoart.core.files import NOTEBOOKS, find_notebook
 
-WARM = ["papermill", "IPython", "pandas", "matplotlib.pyplot", "sklearn.linear_model", "tensorflow.python.ops.numpy_ops",
+WARM = ["papermill", "IPython", "pandas", "matplotlib.pyplot", "sklearn.linear_model",
         "emoart.run.report", "emoart.models.predict", "emoart.findings.comparison", "emoart.explain.attribution"]
 
 

@@ -1,4 +1,4 @@
-"Words on the plane: norms, values and densities from words, how far densities are apart, and a model that predicts them."
+"Words on the plane: norms, values and densities from words, how far densities are apart, a model of them."
 import json
 
 import numpy as np
@@ -31,7 +31,8 @@ def sheet(tmp_path_factory, painted):
     images = sorted((painted() / "images").iterdir())[:6]
     (folder / "images").mkdir()
     rows = ["File,share_joy,share_fear,share_sadness,share_weltschmerz"]
-    for i, (image, shares) in enumerate(zip(images, ("1,0,0,0", "0.5,0.5,0,0", "0,0.2,0.8,0", "0.1,0,0,0.9", "0,0,0,0", "0,1,0,0.5"))):
+    said = ("1,0,0,0", "0.5,0.5,0,0", "0,0.2,0.8,0", "0.1,0,0,0.9", "0,0,0,0", "0,1,0,0.5")
+    for i, (image, shares) in enumerate(zip(images, said)):
         (folder / "images" / f"{i}{image.suffix}").write_bytes(image.read_bytes())
         rows.append(f"images/{i}{image.suffix},{shares}")
     (folder / "art.csv").write_text("\n".join(rows) + "\n")
@@ -95,7 +96,8 @@ def test_the_earth_movers_distance_is_exact():
              for a, b in zip(p, q)]
     euclidean = [wasserstein_distance_nd(CELLS, CELLS, a, b) for a, b in zip(p, q)]
     found = earth_movers(p, q)
-    assert (found >= along).all() and (found >= euclidean).all() and (found <= np.sqrt(2) * np.array(euclidean) + 1e-6).all()
+    assert (found >= along).all() and (found >= euclidean).all()
+    assert (found <= np.sqrt(2) * np.array(euclidean) + 1e-6).all()
     assert earth_movers(p, p) == pytest.approx(0, abs=1e-9)
     row = np.zeros((2, GRID, GRID))
     row[0, :, 3], row[1, :, 3] = random.dirichlet(np.ones(GRID), 2) # along valence alone it is that of one dimension
@@ -122,11 +124,12 @@ def test_the_gallery_s_density_is_where_its_viewers_words_lie(painted):
 
 
 def test_a_density_is_learned_and_told(painted, emoart, tmp_path):
-    options = ("--profile", "smoke", "-p", "image_size=64", "-p", "target=density", "-p", "genre=", "-p", "transfer_epochs=2")
+    options = ("--profile", "smoke", "-pimage_size=64", "-ptarget=density", "-pgenre=", "-ptransfer_epochs=2")
     done = emoart("train", "transfer", "--data", painted("smoke", n_viewers=10), "--out", tmp_path / "m", *options)
     assert done.returncode == 0, done.stderr
     picture = next((painted("smoke", n_viewers=10) / "images").iterdir())
     shown = emoart("predict", picture, "--model", tmp_path / "m")
     assert shown.stdout.splitlines()[0].split() == ["picture", "valence", "arousal", "spread", "bimodality"]
     answer, = json.loads(emoart("predict", picture, "--model", tmp_path / "m", "--json").stdout)
-    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-4) and len(answer["probabilities"]) == GRID**2
+    shares = answer["probabilities"]
+    assert sum(shares.values()) == pytest.approx(1, abs=1e-4) and len(shares) == GRID**2

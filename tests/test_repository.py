@@ -19,8 +19,7 @@ from emoart.evaluate.models import CLASSIFIERS, GENERATORS
 BIN = Path(sys.executable).parent
 PATHS = [NOTEBOOKS / "index.ipynb", *chapters()]
 EXPERIMENTS = {*(model.notebook for model in CLASSIFIERS), *GENERATORS, "faithfulness", "comparison", "persons",
-               "texture_svm", "stimuli",
-               "bench"}
+               "texture_svm", "stimuli", "from_emotion", "bench"}
 NO_SETTINGS = {"profile", "paintings", "out", "model", "models", "images", "judge", "work", "sizes", "works", "layer",
                "output", "unit", "methods", "n_curves"} # parameters that say what, not how
 

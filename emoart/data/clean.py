@@ -87,7 +87,8 @@ def _fold(sheet):
     for column in paintings.columns.intersection([*HEADINGS.values(), *OPTIONAL.values()]):
         paintings[column] = _of_each(paintings[column], str.strip if column == "url" else _folded)
     for column in paintings:
-        if column.removesuffix("_sd") in VALUES or column.startswith("share_"): paintings[column] = _of_each(paintings[column], _number)
+        numbers = column.removesuffix("_sd") in VALUES or column.startswith("share_")
+        if numbers: paintings[column] = _of_each(paintings[column], _number)
     paintings["style"] = paintings["style"].str.title()
     paintings["genre"] = paintings.genre.str.lower().str.replace("_", " ")
     paintings["split"] = paintings.split.str.lower()
@@ -248,7 +249,8 @@ def _groups_by_hand(table):
     table.loc[other, [column for column in table if column.startswith("share_")]] = ""
     return table
 
-_MAY_LACK = {*OPTIONAL.values(), "written", "values_from", "source_id", "year", "base64_title", "stimulus_map"} # nothing needs them
+_MAY_LACK = {*OPTIONAL.values(), "written", "values_from", "source_id", "year", "base64_title",
+             "stimulus_map"} # nothing needs them
 
 def _read_kept(path):
     "paintings.csv as it stands, which people edit. Raises `InputError` for what it can no longer be."
@@ -444,7 +446,7 @@ def _has_instead(paintings, genre, usable):
 # %% ../../nbs/1_data/16_clean.ipynb #fafbdf32
 def read_paintings(
     folder: Path, # as `clean` leaves it
-    genre: str = "", # genre to keep, "" keeps all; "person" keeps what shows one, see `50_persons`
+    genre: str = "", # genre to keep, "" keeps all; "person" keeps what shows one, see `50b_persons`
     target: str = "groups", # name of a target, see `11_targets`
     labelled: bool = True, # leave out paintings that the target has no numbers for
 ) -> pd.DataFrame: # one row a painting, in the order of the sheet; group is 0 to 3 or -1, image the path of its file

@@ -40,7 +40,8 @@ def read_norms(
     places = table[[column for column in VALUES if column in table]].apply(pd.to_numeric, errors="coerce")
     if theirs: places = (places - 5) / 4
     wrong = places[~places.abs().le(1).all(axis=1)]
-    if len(wrong): raise InputError(f"{path}, line {wrong.index[0] + 2}: a place on the plane is three numbers from -1 to 1")
+    if len(wrong):
+        raise InputError(f"{path}, line {wrong.index[0] + 2}: a place on the plane is three numbers from -1 to 1")
     places = places.set_axis(table.word.map(canonical))
     return places[~places.index.duplicated()]
 
@@ -102,7 +103,7 @@ TWO_HILLS = 5 / 9 # Sarle's coefficient of a flat distribution
 
 def told_density(
     density: np.ndarray, # (n, GRID²) rows sum to 1
-) -> pd.DataFrame: # valence, arousal (the mean place), spread (deviation on the plane), bimodality (above `TWO_HILLS`: two camps)
+) -> pd.DataFrame: # valence, arousal (the mean place), spread (deviation), bimodality (above `TWO_HILLS`: two camps)
     "What densities say in four numbers (bimodality: Sarle's coefficient of the valence; Ellison 1987)."
     density = np.atleast_2d(density)
     mean = density @ CELLS

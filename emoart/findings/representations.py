@@ -76,7 +76,8 @@ def _loss(kind, y, p):
 def _fit(x, y, kind, settings, penalty):
     seed_everything(settings.seed)
     own = replace(settings.transfer, weight_decay=penalty, hidden=HIDDEN)
-    return transfer.fit({"features": x}, y, KINDS[kind], replace(settings, sections={**settings.sections, "transfer": own})).predict
+    settings = replace(settings, sections={**settings.sections, "transfer": own})
+    return transfer.fit({"features": x}, y, KINDS[kind], settings).predict
 
 def fit_way(
     x: np.ndarray, # (m, d) training features
@@ -121,15 +122,15 @@ def read_as(
     p: np.ndarray, # (n, k) predicted in that way
     known: Said, # the training part
     centre: np.ndarray, # (2,) of the quadrants
-) -> dict: # quadrant (n,), values (n, 2), density (n, GRID²), and shares where there are words
+) -> dict: # quadrant (n,), values (n, 2), density (n, GRID²); shares and the leading word where there are words
     "A prediction in all ways."
     r, _ = ways(known, centre)[way]
     found = dict(values=p[:, :2] if "values" in way else reading(r, known.values[:, :2])(p),
                  density=p if way == "density" else _as_shares(reading(r, known.density)(p)))
     found["quadrant"] = p.argmax(1) if way == "quadrant" else quadrants(found["values"], centre)
     if known.shares is None: return found
-    own = way in ("leading word", "distribution")
-    return {**found, "shares": p if own else _as_shares(reading(r, known.shares)(p))}
+    shares = p if way == "distribution" else _as_shares(reading(r, known.shares)(p))
+    return {**found, "shares": shares, "word": (p if way == "leading word" else shares).argmax(1)}
 
 # %% ../../nbs/8_findings/86_representations.ipynb #53eda421
 def _kl(y, p): return (y * (np.log(np.maximum(y, 1e-7)) - np.log(np.maximum(p, 1e-7)))).sum(1)
@@ -143,7 +144,7 @@ def judged(
     found = {"quadrant": read["quadrant"] == quadrants(said.values, centre),
              "distance": np.linalg.norm(read["values"] - said.values[:, :2], axis=1)}
     if said.shares is not None:
-        found["leading word"] = read["shares"].argmax(1) == said.shares.argmax(1)
+        found["leading word"] = read["word"] == said.shares.argmax(1)
         found["shares KL"] = _kl(said.shares, read["shares"])
     return {**found, "density KL": _kl(said.density, read["density"]),
             "earth mover's": earth_movers(said.density, read["density"])}
@@ -154,6 +155,7 @@ def _constant(known, n, centre):
     "What a constant says, read in all ways."
     mean = {"values": known.values[:, :2], "density": known.density, "shares": known.shares}
     found = {name: np.tile(y.mean(0), (n, 1)) for name, y in mean.items() if y is not None}
+    if known.shares is not None: found["word"] = np.full(n, np.bincount(known.shares.argmax(1)).argmax())
     return {**found, "quadrant": np.full(n, np.bincount(quadrants(known.values, centre)).argmax())}
 
 def predicted_ways(
@@ -168,7 +170,7 @@ def predicted_ways(
         for fold in np.unique(fold_of):
             test = fold_of == fold
             known, new = said.part(~test), said.part(test)
-            centre = np.median(known.values[:, :2], axis=0)
+            centre = known.values[:, :2].mean(0)
             reads = {CONSTANT: _constant(known, test.sum(), centre)}
             for way, (y, kind) in ways(known, centre).items():
                 p = fit_way(known.x, y, kind, known.groups, settings)(new.x)
@@ -180,6 +182,7 @@ def predicted_ways(
             say(f"repeat {repeat}, fold {fold} done")
     return measured, raw
 
+# %% ../../nbs/8_findings/86_representations.ipynb #97dbb474
 def _mean(y, p, folds): return dict(mean=float(p.mean()))
 
 def _row(found, about, **more): return dict(about, **more, score=found["value"], low=found["low"], high=found["high"])
@@ -190,7 +193,7 @@ def way_rows(
     folds: np.ndarray, # (n_repeats, n)
     settings: Settings, # n_bootstrap and seed
     **about, # what the rows say besides
-) -> tuple: # two lists of dictionaries: scores with intervals, paired tests against two values
+) -> tuple: # two lists of dictionaries: scores with intervals, paired tests against two values and the constant
     "The scores of a data set, of all its pictures and of its parts."
     rows, tests = [], []
     for part, rows_in in {"all": np.ones(len(said.groups), bool), **said.parts}.items():
@@ -201,12 +204,12 @@ def way_rows(
                 found = evaluate(np.zeros(rows_in.sum()), kept[..., None], settings.n_bootstrap, settings.seed, None,
                                  groups, _mean)["mean"]
                 rows.append(_row(found, own, what=way, metric=measure))
-                if way == "two values": continue
-                other = measured["two values"][measure]
-                differences = [(each - other)[i, (fold_of == fold) & rows_in].mean()
-                               for i, fold_of in enumerate(folds) for fold in np.unique(fold_of)]
-                test = corrected_t_test(np.array(differences), 1 / (len(np.unique(folds)) - 1))
-                tests.append(dict(own, a=way, b="two values", metric=measure, **test))
+                for b in ("two values", CONSTANT):
+                    if way in (b, CONSTANT): continue
+                    apart = [(each - measured[b][measure])[i, (fold_of == fold) & rows_in].mean()
+                             for i, fold_of in enumerate(folds) for fold in np.unique(fold_of)]
+                    test = corrected_t_test(np.array(apart), 1 / (len(np.unique(folds)) - 1))
+                    tests.append(dict(own, a=way, b=b, metric=measure, **test))
     return rows, tests
 
 # %% ../../nbs/8_findings/86_representations.ipynb #a9a2cc05
@@ -262,18 +265,20 @@ def said_of_photographs(
     folder: Path, # OASIS as cleaned
     settings: Settings, # of the features
 ) -> Said:
-    "Photographs with means and deviations of valence and arousal, on scales from 1 to 7 (Kurdi, Lozano and Banaji 2017)."
+    "Photographs with means and deviations of ratings on scales from 1 to 7 (Kurdi, Lozano and Banaji 2017)."
     table = read_paintings(Path(folder), "", "values")
-    if not {"valence_sd", "arousal_sd"} <= set(table): raise InputError(f"{folder} has no deviations; clean OASIS again")
+    if not {"valence_sd", "arousal_sd"} <= set(table):
+        raise InputError(f"{folder} has no deviations; clean OASIS again")
     values = (table[["valence", "arousal"]].to_numpy(float) - 4) / 3
     spread = table[["valence_sd", "arousal_sd"]].to_numpy(float) / 3
     return Said(backbone_evidence(table, settings), values, None, hills(values, spread), theme_of(table.theme), {})
 
+# %% ../../nbs/8_findings/86_representations.ipynb #99cc76e7
 def study(
     name: str, # of the data set, in the tables
     said: Said,
     settings: Settings, # of networks and intervals
-    n_repeats: int = 2, # of five folds
+    n_repeats: int = 1, # of five folds
     say=print, # called with a line a fold
 ) -> tuple: # two frames: scores, paired tests
     "All ways on one data set."

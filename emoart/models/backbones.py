@@ -313,7 +313,7 @@ def _application(name, size, weights):
     return model
 
 def trunk(
-    backbone: str = LITE0, # a name of `LITES`, torchvision-NAME, keras-hub-PRESET, or of keras.applications: vgg16, ResNet50
+    backbone: str = LITE0, # of `LITES`, torchvision-NAME, keras-hub-PRESET, or of keras.applications: vgg16, ResNet50
     size: int = 224, # height and width of the input, pixels
     weights: str = "imagenet", # or a file (.weights.h5, .h5 without top; .pth; folder of a preset), or "random"
 ) -> keras.Model: # (n, size, size, 3) RGB 0 to 255 -> feature maps

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['app', 'Version', 'Profile', 'Parameters', 'Sheet', 'Data', 'Pictures', 'ModelFolder', 'Words', 'Norms', 'Judged',
            'Retry', 'Limit', 'Sweeps', 'Swept', 'reproduce', 'clean', 'fetch', 'gallery', 'train', 'sample', 'predict',
-           'explain', 'params', 'sweep', 'runs', 'main']
+           'explain', 'detect', 'scene', 'params', 'sweep', 'runs', 'main']
 
 # %% ../../nbs/7_run/79_cli.ipynb #e7631d59
 import errno
@@ -265,6 +265,40 @@ def explain(
     print(explain(images, model, out, method, group, layer, unread, stimuli))
     for line in caveats(model): print(line, file=sys.stderr)
     _tell_unread(unread)
+
+# %% ../../nbs/7_run/79_cli.ipynb #9e25f287
+@app.command()
+def detect(
+    images: Pictures,
+    out: Annotated[Path | None, _option("File for what is found, .json or .csv.")] = None,
+    sure: Annotated[float, _option("Confidence from which an object counts.", min=0.01, max=1)] = 0.2,
+    size: Annotated[int, _option("Square that the detector sees, pixels, a multiple of 32.", min=32, max=1024)] = 224,
+    weights: Annotated[Path | None, _option("Folder with a .cfg and .weights of Darknet.")] = None,
+):
+    "Name the objects in pictures, and where they are (YOLOv3-tiny)."
+    from emoart.core.files import InputError
+    from emoart.objects.detect import detect_files, objects_table, write_objects_of
+    if size % 32: raise InputError(f"--size is {size}; it must be a multiple of 32, such as {size // 32 * 32}")
+    answers = detect_files(images, size=size, sure=sure, folder=weights)
+    if out: write_objects_of(answers, out)
+    print(objects_table(answers))
+    _tell_unread([answer for answer in answers if "error" in answer])
+
+@app.command()
+def scene(
+    emotion: Annotated[str, _option("Shares that sum to 1, such as sadness=0.7,fear=0.3, or one word.")],
+    include: Annotated[list[str], _option("An object that must be there; may be repeated.", "--with")] = [],
+    n: Annotated[int, _option("Objects.", "-n")] = 6,
+    out: Annotated[Path | None, _option("File for the scene: .svg, a sketch; .json for other tools; or .csv.")] = None,
+):
+    "Propose objects that go together for an emotion, with their places."
+    from emoart.objects.from_emotion import distribution_of
+    from emoart.objects.layout import known_scenes, propose, write_scene
+    from emoart.objects.scenes import read_extract
+    wish = distribution_of(emotion)
+    table = propose(known_scenes(read_extract()), wish, tuple(include), n)
+    if out: write_scene(table, wish, out)
+    print(table.to_string(index=False))
 
 # %% ../../nbs/7_run/79_cli.ipynb #2de493a1
 Sweeps = Annotated[Path | None, _option("Folder of the sweeps; reports/runs/sweeps if left out.")]

@@ -271,7 +271,7 @@ def _file_digests(base, values):
     "Name -> digest, of those values that name a file, such as weights, or the folder of a trained model."
     digests = {}
     for name, value in values.items():
-        with suppress(OSError, RuntimeError, StopIteration, TypeError, ValueError): # no path at all, or one that cannot be
+        with suppress(OSError, RuntimeError, StopIteration, TypeError, ValueError): # no path, or one that cannot be
             path = base / Path(value).expanduser()
             files = [path / "model.keras", path / "model.weights.h5"] if path.is_dir() else [path] # or a preset's
             digests[name] = file_digest(next(file for file in files if file.exists()))

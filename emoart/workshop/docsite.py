@@ -137,8 +137,8 @@ _MEASURES = ( # the first that a table has is drawn
     "balanced_accuracy", "test_accuracy", "accuracy", "kl", "correlation", "pearson", "score", "seconds", "mean")
 _ROWS = ("model", "variant", "a", "b", "what") # what tells the rows of a panel apart
 _PANELS = ( # cut a table
-    "work", "data", "size", "target", "backbone", "fold_by", "global_cue", "local_cue", "groups", "soft_labels",
-    "metric")
+    "work", "data", "part", "emotions", "column", "size", "target", "backbone", "fold_by", "global_cue", "local_cue",
+    "groups", "soft_labels", "metric")
 
 def _read_table(path):
     "A committed table, the ends of an interval named after what they belong to, such as accuracy_low."
