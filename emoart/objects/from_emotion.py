@@ -99,7 +99,8 @@ def fit_network(
     seed_everything(settings.seed)
     network = object_network(emotions.shape[1], targets.shape[1], own.dropout)
     rate = keras.optimizers.schedules.InverseTimeDecay(own.learning_rate, 1, own.decay)
-    network.compile(keras.optimizers.Adagrad(rate), "binary_crossentropy")
+    adagrad = keras.optimizers.Adagrad(rate, initial_accumulator_value=0, epsilon=1e-10) # as PyTorch begins
+    network.compile(adagrad, "binary_crossentropy")
     mean, deviation = emotions.mean(0), emotions.std(0)
     network.fit((emotions - mean) / deviation, targets, own.batch_size, own.epochs, verbose=0)
     return lambda new: network.predict((new - mean) / deviation, own.batch_size, verbose=0)
@@ -152,7 +153,7 @@ def judge_models(
     extract: Extract,
     settings: Settings, # those of from_emotion, seed and n_bootstrap
     circular: bool = False, # whether the emotions know the objects that are to be predicted
-    n_folds: int = 5, # of pictures
+    n_folds: int = 3, # of pictures
     say=print, # called with a line a fold
 ) -> tuple: # two frames: AUC of each model with its interval; paired tests against popularity
     "Every model on pictures that it has not learned from."
