@@ -117,7 +117,8 @@ def judge_words(
     folds = repeated_folds(kind.strata(y), groups, 5, 1, settings.seed, classes=False)
     said = {CONSTANT: cross_validate(lambda train, test: constant_baseline(y[train], test.sum()), folds)}
     for name in networks:
-        def answer(train, test): return fit_words(name, x[train], y[train], groups[train], epochs, settings.seed)(x[test])
+        def answer(train, test):
+            return fit_words(name, x[train], y[train], groups[train], epochs, settings.seed)(x[test])
         said[name] = cross_validate(answer, folds)
         say(f"{data}: {name} done")
     rows, tests = [], []
