@@ -12,6 +12,7 @@ from emoart.core.files import InputError
 from emoart.data.clean import read_paintings
 from emoart.data.images import read_picture
 from emoart.objects import detect, persons
+from emoart.objects.scenes import detected_scenes
 
 PHOTOGRAPHS = Path(skimage.data.__file__).parent
 
@@ -121,6 +122,14 @@ def test_what_was_found_is_kept_by_picture_size_and_threshold(photographs, tmp_p
     assert detect.detect(picture, cache=tmp_path) == found
     for other in (dict(size=320), dict(sure=0.5)):
         with pytest.raises(pytest.fail.Exception): detect.detect(picture, cache=tmp_path, **other)
+
+
+def test_data_set_a_is_made_of_what_is_found(photographs, tmp_path):
+    found = detected_scenes(photographs, cache=tmp_path)
+    assert found.files == tuple(map(str, photographs)) and {"person", "cat"} <= set(found.names)
+    person, cat = (found.counts()[:, found.names.index(name)] for name in ("person", "cat"))
+    assert (person[[0, 2]].tolist(), cat[[0, 2]].tolist()) == ([1, 0], [0, 1])
+    assert 0 <= found.box.min() and found.box.max() <= 1
 
 
 def test_the_box_of_a_letterbox_is_that_of_the_picture():

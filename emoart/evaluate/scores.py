@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'SOFT_METRICS', 'DISTRIBUTION_METRICS', 'VALUE_METRICS', 'LABEL_METRICS', 'KINDS', 'LOSSES', 'TEMPERATURES',
-           'LOSS_LABELS', 'score', 'evaluate', 'told', 'told_table', 'majority_baseline', 'cross_validate',
-           'paired_bootstrap', 'fold_scores', 'corrected_t_test', 'compare', 'soft_score', 'distribution_score',
-           'viewer_noise', 'beside_distributions', 'value_score', 'label_score', 'one_hot', 'is_soft', 'class_score',
-           'Kind', 'constant_baseline', 'calibration', 'calibration_error', 'plot_calibration', 'tempered',
-           'fit_temperature', 'plot_confusion', 'plot_means', 'plot_values', 'plot_labels', 'plot_history']
+           'LOSS_LABELS', 'score', 'mean_score', 'evaluate', 'told', 'told_table', 'majority_baseline',
+           'cross_validate', 'paired_bootstrap', 'fold_scores', 'corrected_t_test', 'compare', 'soft_score',
+           'distribution_score', 'viewer_noise', 'beside_distributions', 'value_score', 'label_score', 'one_hot',
+           'is_soft', 'class_score', 'Kind', 'constant_baseline', 'calibration', 'calibration_error',
+           'plot_calibration', 'tempered', 'fit_temperature', 'plot_confusion', 'plot_means', 'plot_values',
+           'plot_labels', 'plot_history']
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #0893c99d
 from collections.abc import Callable
@@ -55,6 +56,18 @@ def score(
         auc=_auc(y[:, None] == np.arange(k), probabilities, _one_fold(y) if folds is None else folds))
 
 def _one_fold(y): return np.zeros(len(y))
+
+# %% ../../nbs/2_evaluate/20_scores.ipynb #29161484
+def mean_score(
+    values: np.ndarray, # (n,) or (n_repeats, n) a number a picture, such as how far a prediction is off
+    n_bootstrap: int = 1000, # resamples
+    seed: int = 0, # of the resampling
+    pictures: np.ndarray = None, # as in `evaluate`
+) -> dict: # {"value", "low", "high"}, a 95 % interval
+    "The mean over pictures of what was measured of each."
+    def measure(y, p, folds): return dict(mean=float(p.mean()))
+    n = np.shape(values)[-1]
+    return evaluate(np.zeros(n), np.asarray(values, float)[..., None], n_bootstrap, seed, None, pictures, measure)["mean"]
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #e0ac9cd1
 def _draws(n, n_bootstrap, seed, pictures):

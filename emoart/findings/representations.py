@@ -24,7 +24,7 @@ from ..data.plane import earth_movers, hills, told_density
 from ..data.splits import merged_strata, repeated_folds, theme_of
 from ..data.targets import VALUES, read_emotions
 from ..evaluate.run import load_data
-from ..evaluate.scores import KINDS, corrected_t_test, evaluate, one_hot, value_score
+from ..evaluate.scores import KINDS, corrected_t_test, evaluate, mean_score, one_hot, value_score
 from ..models import transfer
 from ..models.backbones import backbone_evidence
 
@@ -183,8 +183,6 @@ def predicted_ways(
     return measured, raw
 
 # %% ../../nbs/8_findings/86_representations.ipynb #97dbb474
-def _mean(y, p, folds): return dict(mean=float(p.mean()))
-
 def _row(found, about, **more): return dict(about, **more, score=found["value"], low=found["low"], high=found["high"])
 
 def way_rows(
@@ -201,8 +199,7 @@ def way_rows(
         for way, measures in measured.items():
             for measure, each in measures.items():
                 kept = each[:, rows_in]
-                found = evaluate(np.zeros(rows_in.sum()), kept[..., None], settings.n_bootstrap, settings.seed, None,
-                                 groups, _mean)["mean"]
+                found = mean_score(kept, settings.n_bootstrap, settings.seed, groups)
                 rows.append(_row(found, own, what=way, metric=measure))
                 for b in ("two values", CONSTANT):
                     if way in (b, CONSTANT): continue

@@ -19,7 +19,7 @@ from ..core.backend import keras, seed_everything
 from ..core.files import ROOT, InputError, replacing
 from ..core.settings import Settings, load_settings, section, setting
 from ..data.splits import repeated_folds
-from ..evaluate.scores import corrected_t_test, evaluate
+from ..evaluate.scores import corrected_t_test, mean_score
 from .scenes import EMOTIONS, Extract, Scenes, read_extract
 
 # %% ../../nbs/5_objects/54_from_emotion.ipynb #abff0542
@@ -170,11 +170,10 @@ def judge_models(
         said = _answers(extract, counts, emotions, targets, folds != fold, settings)
         for model, p in said.items(): found[model][folds == fold] = picture_auc(counts > 0, p)[folds == fold]
         say(f"{'circular' if circular else 'divided'}, fold {fold} done")
-    def mean(y, p, folds): return dict(auc=float(p.mean()))
     rows, tests = [], []
     about = dict(emotions="of all objects" if circular else "of the other half", pictures=len(counts))
     for model, each in found.items():
-        told = evaluate(np.zeros(len(each)), each[:, None], settings.n_bootstrap, settings.seed, measure=mean)["auc"]
+        told = mean_score(each, settings.n_bootstrap, settings.seed)
         rows.append(dict(about, what=model, metric="auc", score=told["value"], low=told["low"], high=told["high"]))
         if model == "popularity": continue
         apart = np.array([(each - found["popularity"])[folds == fold].mean() for fold in range(n_folds)])

@@ -20,8 +20,8 @@ from ..core.files import ROOT, InputError, replacing
 from ..core.settings import load_settings
 from ..data.emotions import PALETTES, palette_of
 from ..data.splits import repeated_folds
-from ..evaluate.scores import evaluate
-from .from_emotion import distribution_of, halves
+from ..evaluate.scores import mean_score
+from .from_emotion import box_area, distribution_of, halves
 from .scenes import EMOTIONS, Extract, read_extract
 
 # %% ../../nbs/5_objects/55_layout.ipynb #bd6d0489
@@ -46,8 +46,7 @@ def known_scenes(
     scenes = extract.scenes
     rows = np.ones(len(scenes.label), bool) if rows is None else rows
     counts, boxes = scenes.counts(rows), np.full((len(scenes.files), len(scenes.names), 4), np.nan)
-    area = (scenes.box[:, 2] - scenes.box[:, 0]) * (scenes.box[:, 3] - scenes.box[:, 1])
-    for i in np.flatnonzero(rows)[np.argsort(area[rows], kind="stable")]:
+    for i in np.flatnonzero(rows)[np.argsort(box_area(scenes.box[rows]), kind="stable")]:
         boxes[scenes.picture[i], scenes.label[i]] = scenes.box[i]
     if emotions is None: emotions = counts @ extract.emotions / np.maximum(counts.sum(1, keepdims=True), 1)
     return Known(scenes.names, counts > 0, emotions, boxes)
@@ -176,19 +175,17 @@ def judge_scenes(
     every = known_scenes(extract, ~first, emotions)
     usable = np.flatnonzero((counts.sum(1) > 1) & (every.there.sum(1) > 1))
     folds = repeated_folds(np.zeros(len(emotions), int), np.arange(len(emotions)), 5, 1, seed, classes=False)[0]
-    rows = []
+    shared = []
     for i in random.choice(usable, min(pictures, len(usable)), replace=False):
         other, apart, n = random.choice(usable), folds != folds[i], min(int(every.there[i].sum()), 8)
         known = Known(every.names, every.there[apart], emotions[apart], every.boxes[apart])
         real = every.names, every.there[i], every.boxes[i]
-        rows.append([*overlap(propose(known, emotions[i], n=n), *real),
-                     *overlap(propose(known, emotions[other], n=n), *real)])
-    found = np.array(rows)
+        shared.append([*overlap(propose(known, emotions[i], n=n), *real),
+                       *overlap(propose(known, emotions[other], n=n), *real)])
+    found, rows = np.array(shared), []
     found = np.c_[found, found[:, :2] - found[:, 2:]]
-    def mean(y, p, folds): return dict(mean=float(p.mean()))
-    rows, nothing = [], np.zeros(len(found))
     for i, column in enumerate(found.T):
-        told = evaluate(nothing, column[:, None], n_bootstrap, seed, measure=mean)["mean"]
+        told = mean_score(column, n_bootstrap, seed)
         about = dict(what=("proposed", "for another picture", "difference")[i // 2], metric=("objects", "boxes")[i % 2])
         rows.append(dict(about, score=told["value"], low=told["low"], high=told["high"], pictures=len(found)))
     return pd.DataFrame(rows)

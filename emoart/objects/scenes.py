@@ -110,12 +110,12 @@ def emotions_of_pictures(
 def detected_scenes(
     images: list, # picture files
     **options, # of `emoart.objects.detect.detect`
-) -> Scenes:
-    "Data set A: the objects that the detector finds in pictures."
-    from emoart.objects.detect import detect
-    found = detect(images, **options)
-    rows = [(i, each["label"], *each["box"]) for i, objects in enumerate(found) for each in objects]
-    return scenes_of(rows, tuple(map(str, images)), sizes=np.ones((len(images), 2)))
+) -> Scenes: # of the pictures that can be read
+    "Data set A: the objects that the detector finds in pictures. Raises `InputError` where it finds none."
+    from emoart.objects.detect import detect_files
+    answers = [answer for answer in detect_files(images, **options) if "objects" in answer]
+    rows = [(i, each["label"], *each["box"]) for i, answer in enumerate(answers) for each in answer["objects"]]
+    return scenes_of(rows, tuple(answer["file"] for answer in answers), sizes=np.ones((len(answers), 2)))
 
 # %% ../../nbs/5_objects/52_scenes.ipynb #81172942
 SCENES = ROOT / "data" / "scenes.npz"
