@@ -66,8 +66,8 @@ def mean_score(
 ) -> dict: # {"value", "low", "high"}, a 95 % interval
     "The mean over pictures of what was measured of each."
     def measure(y, p, folds): return dict(mean=float(p.mean()))
-    n = np.shape(values)[-1]
-    return evaluate(np.zeros(n), np.asarray(values, float)[..., None], n_bootstrap, seed, None, pictures, measure)["mean"]
+    y, values = np.zeros(np.shape(values)[-1]), np.asarray(values, float)[..., None]
+    return evaluate(y, values, n_bootstrap, seed, None, pictures, measure)["mean"]
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #e0ac9cd1
 def _draws(n, n_bootstrap, seed, pictures):

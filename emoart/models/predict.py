@@ -249,7 +249,7 @@ def _answer(card, p):
         widths = zip(named.items(), card.get("half_widths", []))
         intervals = {name: [value - width, value + width] for (name, value), width in widths}
         return {"values": named, **({"intervals": intervals} if intervals else {})}
-    if card["target"] == "density":
+    if card.get("target") == "density":
         from emoart.data.plane import told_density
         return {"values": told_density(p).iloc[0].to_dict(), "probabilities": named}
     leading = {"group": card["names"][p.argmax()]} if card["kind"] == "classes" else {}

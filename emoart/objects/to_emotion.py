@@ -187,7 +187,8 @@ def judge_themes(
     evidence = {"pixels": pixels, "word": word, "word and pixels": np.hstack([scaled(word), scaled(pixels)])}
     folds = repeated_folds(KINDS["values"].strata(y), groups, 5, 1, settings.seed, classes=False)
     def out_of_fold(x):
-        return cross_validate(lambda train, test: fit_plain(LINEAR, x[train], y[train], KINDS["values"])(x[test]), folds)
+        def answer(train, test): return fit_plain(LINEAR, x[train], y[train], KINDS["values"])(x[test])
+        return cross_validate(answer, folds)
     said = {name: out_of_fold(x) for name, x in evidence.items()}
     rows, tests = [], []
     for name, p in said.items():

@@ -409,7 +409,8 @@ def _logging(path):
     logger, handler = logging.getLogger("papermill"), logging.FileHandler(path, "w", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%H:%M:%S"))
     logger.addHandler(handler)
-    logger.level, logger.propagate = logging.INFO, False
+    logger.setLevel(logging.INFO) # which also forgets what was asked before
+    logger.propagate = False
     try: yield
     finally:
         logger.removeHandler(handler)
