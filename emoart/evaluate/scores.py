@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'SOFT_METRICS', 'DISTRIBUTION_METRICS', 'VALUE_METRICS', 'LABEL_METRICS', 'KINDS', 'LOSSES', 'TEMPERATURES',
-           'LOSS_LABELS', 'score', 'mean_score', 'evaluate', 'told', 'told_table', 'majority_baseline',
+           'LOSS_LABELS', 'score', 'evaluate', 'told', 'told_table', 'mean_score', 'majority_baseline',
            'cross_validate', 'paired_bootstrap', 'fold_scores', 'corrected_t_test', 'compare', 'soft_score',
            'distribution_score', 'viewer_noise', 'beside_distributions', 'value_score', 'label_score', 'one_hot',
            'is_soft', 'class_score', 'Kind', 'constant_baseline', 'calibration', 'calibration_error',
@@ -56,18 +56,6 @@ def score(
         auc=_auc(y[:, None] == np.arange(k), probabilities, _one_fold(y) if folds is None else folds))
 
 def _one_fold(y): return np.zeros(len(y))
-
-# %% ../../nbs/2_evaluate/20_scores.ipynb #29161484
-def mean_score(
-    values: np.ndarray, # (n,) or (n_repeats, n) a number a picture, such as how far a prediction is off
-    n_bootstrap: int = 1000, # resamples
-    seed: int = 0, # of the resampling
-    pictures: np.ndarray = None, # as in `evaluate`
-) -> dict: # {"value", "low", "high"}, a 95 % interval
-    "The mean over pictures of what was measured of each."
-    def measure(y, p, folds): return dict(mean=float(p.mean()))
-    y, values = np.zeros(np.shape(values)[-1]), np.asarray(values, float)[..., None]
-    return evaluate(y, values, n_bootstrap, seed, None, pictures, measure)["mean"]
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #e0ac9cd1
 def _draws(n, n_bootstrap, seed, pictures):
@@ -121,6 +109,18 @@ def told_table(
         return f"{value} ({low} to {high})"
     texts = [{name.replace("_", " "): text(row, name) for name in measures} for row in rows.to_dict("records")]
     return pd.DataFrame(texts, rows.model).rename_axis(None)
+
+# %% ../../nbs/2_evaluate/20_scores.ipynb #29161484
+def mean_score(
+    values: np.ndarray, # (n,) or (n_repeats, n) a number a picture, such as how far a prediction is off
+    n_bootstrap: int = 1000, # resamples
+    seed: int = 0, # of the resampling
+    pictures: np.ndarray = None, # as in `evaluate`
+) -> dict: # {"value", "low", "high"}, a 95 % interval
+    "The mean over pictures of what was measured of each."
+    def measure(y, p, folds): return dict(mean=float(p.mean()))
+    y, values = np.zeros(np.shape(values)[-1]), np.asarray(values, float)[..., None]
+    return evaluate(y, values, n_bootstrap, seed, None, pictures, measure)["mean"]
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #95dfb361
 def majority_baseline(
