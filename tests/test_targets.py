@@ -100,7 +100,8 @@ def test_cells_that_are_no_numbers_are_empty():
 @pytest.mark.parametrize("name, sentence", [
     ("group", "there is no target 'group'; did you mean groups?"),
     ("value", "there is no target 'value'; did you mean values?"),
-    ("humour", "there is no target 'humour'; there are groups, positive, poles, emotions, moods, moods7, values, density")])
+    ("humour", "there is no target 'humour'; there are groups, positive, poles, emotions, moods, moods7, values, "
+               "density")])
 def test_an_unknown_target_is_said_in_one_sentence(name, sentence):
     with pytest.raises(InputError) as error: find_target(name)
     assert str(error.value) == sentence
