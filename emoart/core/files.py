@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PACKAGE', 'ROOT', 'NOTEBOOKS', 'WORK', 'PARTIAL', 'InputError', 'NotRun', 'chapters', 'modules', 'chapter_name',
            'find_notebook', 'file_digest', 'replacing', 'write_json', 'shown_name', 'check_name', 'writable_folder',
-           'take_lock']
+           'write_report', 'take_lock']
 
 # %% ../../nbs/0_core/01_files.ipynb #1dfea3d7
 import difflib
@@ -135,6 +135,16 @@ def writable_folder(
         reason = getattr(error, "strerror", None) or error
         raise InputError(f"cannot write to the folder {path}: {reason}; choose another one") from None
     return path
+
+# %% ../../nbs/0_core/01_files.ipynb #wr1te0rp
+def write_report(
+    name: str, # of the table: it becomes reports/NAME.csv
+    table, # pandas.DataFrame
+    digits: int = 4, # behind the point
+):
+    "Write a table that is committed."
+    with replacing(ROOT / "reports" / f"{name}.csv") as path:
+        table.to_csv(path, index=False, float_format=f"%.{digits}f")
 
 # %% ../../nbs/0_core/01_files.ipynb #96cae69b
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK)

@@ -427,8 +427,7 @@ def _has(paintings):
 
 def _lacks(paintings, target):
     "What a target needs, where the whole table has nothing of it, and which target would do; empty where it has some."
-    if target == "density":
-        return "the target density needs to know where words lie; clean the sheet again with --norms FILE"
+    if find_target(target).lacks: return f"the target {target} {find_target(target).lacks}"
     needs = VALUES if find_target(target).kind == "values" else ("emotion", "share_WORD")
     has = _has(paintings)
     if set(has) & set(needs): return ""

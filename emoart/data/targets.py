@@ -154,6 +154,8 @@ class Target:
     kind: str # classes, labels, distribution or values
     about: str # in a line
     read: Callable # paintings -> (n, k) frame, a named column a number, NaN in the rows that say nothing
+    told: str = "" # "module:function" that reads predictions (n, k) as a frame of values; empty: nothing does
+    lacks: str = "" # what is said where a table has nothing of it; empty: its kind says it
 
 TARGETS = {target.name: target for target in (
     Target("groups", "classes", "the four emotion groups of the thesis", read_groups),
@@ -163,7 +165,8 @@ TARGETS = {target.name: target for target in (
     Target("moods", "labels", "euphoric, aggressive, calm: yes or no", read_moods),
     Target("moods7", "classes", "the seven mixtures of these moods, each a class", read_moods7),
     Target("values", "values", "valence, arousal and dominance, where the table has them", read_values),
-    Target("density", "distribution", "where the words that were said lie on the plane", read_density))}
+    Target("density", "distribution", "where the words that were said lie on the plane", read_density,
+           "emoart.data.plane:told_density", "needs to know where words lie; clean the sheet again with --norms FILE"))}
 
 def find_target(
     name: str, # such as groups

@@ -20,7 +20,6 @@ from sklearn.metrics import confusion_matrix
 from ..core.files import InputError, replacing, writable_folder, write_json
 from ..core.settings import Settings
 from ..data.clean import cleaned_gallery, genre_line, read_paintings
-from ..data.plane import told_density
 from ..data.splits import merged_strata, repeated_folds, split, together
 from ..data.targets import VALUES, Target, find_target, mentions_of
 from .models import EVIDENCE, Fitted, find_model, imported
@@ -375,8 +374,8 @@ def _draw_answers(metrics, predictions, ax):
     names, test = metrics["names"], predictions[predictions.part == "test"]
     if metrics["kind"] == "classes": return plot_confusion(metrics["confusion"], names, ax)
     y, p = (test[[f"{letter}_{name}" for name in names]].to_numpy() for letter in "yp")
-    if metrics["target"] == "density":
-        return plot_values(*(told_density(each).to_numpy()[:, :2] for each in (y, p)), VALUES[:2], ax)
+    reading = find_target(metrics["target"]).told
+    if reading: return plot_values(*(imported(reading)(each).to_numpy()[:, :2] for each in (y, p)), VALUES[:2], ax)
     return {"distribution": plot_means, "labels": plot_labels, "values": plot_values}[metrics["kind"]](y, p, names, ax)
 
 def draw(

@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['METRICS', 'SOFT_METRICS', 'DISTRIBUTION_METRICS', 'VALUE_METRICS', 'LABEL_METRICS', 'KINDS', 'LOSSES', 'TEMPERATURES',
-           'LOSS_LABELS', 'score', 'evaluate', 'told', 'told_table', 'mean_score', 'majority_baseline',
-           'cross_validate', 'paired_bootstrap', 'fold_scores', 'corrected_t_test', 'compare', 'soft_score',
-           'distribution_score', 'viewer_noise', 'beside_distributions', 'value_score', 'label_score', 'one_hot',
-           'is_soft', 'class_score', 'Kind', 'constant_baseline', 'calibration', 'calibration_error',
+           'LOSS_LABELS', 'score', 'evaluate', 'told', 'told_table', 'mean_score', 'score_row', 'majority_baseline',
+           'cross_validate', 'paired_bootstrap', 'fold_scores', 'corrected_t_test', 'compare', 'compare_means',
+           'soft_score', 'distribution_score', 'viewer_noise', 'beside_distributions', 'value_score', 'label_score',
+           'one_hot', 'is_soft', 'class_score', 'Kind', 'constant_baseline', 'calibration', 'calibration_error',
            'plot_calibration', 'tempered', 'fit_temperature', 'plot_confusion', 'plot_means', 'plot_values',
            'plot_labels', 'plot_history']
 
@@ -122,6 +122,13 @@ def mean_score(
     y, values = np.zeros(np.shape(values)[-1]), np.asarray(values, float)[..., None]
     return evaluate(y, values, n_bootstrap, seed, None, pictures, measure)["mean"]
 
+def score_row(
+    found: dict, # {"value", "low", "high"}, as from `evaluate`
+    **about, # what the row says besides
+) -> dict: # with score, low and high
+    "A row of a table."
+    return dict(about, score=found["value"], low=found["low"], high=found["high"])
+
 # %% ../../nbs/2_evaluate/20_scores.ipynb #95dfb361
 def majority_baseline(
     y_train: np.ndarray, # (m,) classes of the training paintings
@@ -204,6 +211,16 @@ def compare(
     "Paired test of two cross-validated models on the same paintings."
     differences = fold_scores(y, a, folds, metric, measure) - fold_scores(y, b, folds, metric, measure)
     return corrected_t_test(differences, 1 / (len(np.unique(folds)) - 1))
+
+# %% ../../nbs/2_evaluate/20_scores.ipynb #381b1111
+def compare_means(
+    a: np.ndarray, # (n_repeats, n) a number a picture, measured of one model
+    b: np.ndarray, # the same, of another, on the same folds
+    folds: np.ndarray, # (n_repeats, n)
+) -> dict: # mean of a - b, low, high, t, p
+    "Paired test of what was measured of each picture."
+    apart = [(a - b)[i, fold_of == fold].mean() for i, fold_of in enumerate(folds) for fold in np.unique(fold_of)]
+    return corrected_t_test(np.array(apart), 1 / (len(np.unique(folds)) - 1))
 
 # %% ../../nbs/2_evaluate/20_scores.ipynb #be755299
 SOFT_METRICS = ("cross_entropy", "kl", "chebyshev")

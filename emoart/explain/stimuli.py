@@ -18,7 +18,7 @@ import pandas as pd
 
 from ..core.backend import keras, tf
 from ..core.files import (
-    ROOT, InputError, NotRun, file_digest, find_notebook, replacing, writable_folder, write_json)
+    ROOT, InputError, NotRun, file_digest, find_notebook, writable_folder, write_json, write_report)
 from ..core.settings import Settings, load_settings, setting_name
 from ..data.clean import read_paintings
 from ..data.datasets import dataset, stimulus_maps
@@ -281,7 +281,7 @@ def write_stimuli():
     if not files: raise InputError("there is no run to gather; make stimuli makes them")
     rows = pd.DataFrame([row for file in files for row in _rows_of(json.loads(file.read_text()))])
     rows = rows.drop_duplicates(["model", "size"]).sort_values("size", kind="stable")
-    with replacing(ROOT / "reports" / "stimuli.csv") as path: rows.to_csv(path, index=False, float_format="%.5f")
+    write_report("stimuli", rows, digits=5)
 
 # %% ../../nbs/4_explain/44_stimuli.ipynb #6b222234
 _MAP = 14 # height and width of the map that joins the features

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.files import ROOT, InputError, NotRun, replacing
+from ..core.files import ROOT, InputError, NotRun, write_report
 from ..core.settings import Settings
 from ..data.splits import repeated_folds
 from ..evaluate.models import BESIDE, CLASSIFIERS, MODELS, PUBLISHED, RECIPES, find_model
@@ -171,5 +171,4 @@ def write_comparisons(
     "Write the tables of several comparisons, for `make results` and `make real`."
     folders = sorted(path.parent for path in ROOT.glob(f"reports/runs/{name}-*/metrics.json"))
     for ending, table in zip(("", "_tests"), gather_comparisons(folders)):
-        with replacing(ROOT / "reports" / f"{name}{ending}.csv") as path:
-            table.to_csv(path, index=False, float_format="%.4f")
+        write_report(f"{name}{ending}", table)

@@ -19,14 +19,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from ..core.backend import seed_everything, tf
-from ..core.files import ROOT, InputError, replacing
+from ..core.files import ROOT, InputError, write_report
 from ..core.settings import load_settings
 from ..data.clean import read_paintings
 from ..data.images import load_images
 from ..data.splits import repeated_folds, theme_of
 from ..evaluate.models import MODELS
 from ..evaluate.run import by_column, load_data, scores
-from ..evaluate.scores import KINDS, class_score, compare, cross_validate, evaluate, one_hot
+from ..evaluate.scores import KINDS, class_score, compare, cross_validate, evaluate, one_hot, score_row
 from .comparison import gather_comparisons
 from ..models import transfer
 from ..models.backbones import LITE0, LITES, computing_in, cut_of, extractor, features, has_bfloat16, trunk
@@ -69,7 +69,7 @@ def _out_of_fold(model, x, y, folds):
 
 def _row(data, metric, about, found):
     "A row of a table."
-    return dict(data=data, metric=metric, **about, score=found["value"], low=found["low"], high=found["high"])
+    return score_row(found, data=data, metric=metric, **about)
 
 def _short(name, size, resize, cut):
     "A candidate in one text; stretching is what is usual."
@@ -216,8 +216,7 @@ def write_eyes(
     tables = {"eyes": lambda: study_features(photographs), "eyes_head": lambda: study_heads(photographs),
               "eyes_speed": lambda: study_speed(images)}
     for name, table in tables.items():
-        found = table()
-        with replacing(ROOT / "reports" / f"{name}.csv") as path: found.to_csv(path, index=False, float_format="%.4f")
+        write_report(name, table())
 
 def write_eyes_paintings():
     "Write reports/eyes_paintings.csv, models through both eyes, and their paired differences, for `make eyes`."
@@ -228,6 +227,5 @@ def write_eyes_paintings():
         old = new.with_name(new.name.replace("-new", "-old"))
         data = json.loads((new / "metrics.json").read_text())["data"]
         rows += [dict(data=data, **row) for row in paired_rows(new, old, titles)]
-    for ending, table in (("", gather_comparisons(folders)[0]), ("_tests", pd.DataFrame(rows))):
-        with replacing(ROOT / "reports" / f"eyes_paintings{ending}.csv") as path:
-            table.to_csv(path, index=False, float_format="%.4f")
+    write_report("eyes_paintings", gather_comparisons(folders)[0])
+    write_report("eyes_paintings_tests", pd.DataFrame(rows))

@@ -12,11 +12,11 @@ import numpy as np
 import pandas as pd
 from sklearn.preprocessing import StandardScaler
 
-from ..core.files import ROOT, replacing
+from ..core.files import write_report
 from ..core.settings import load_settings
 from ..data.splits import repeated_folds
 from ..evaluate.run import by_column
-from ..evaluate.scores import KINDS, compare, cross_validate, value_score
+from ..evaluate.scores import KINDS, compare, cross_validate, score_row, value_score
 from .representations import Said, quadrants, said_of_paintings, said_of_photographs
 from ..models.transfer import fit_plain
 from ..models.values import LINEAR
@@ -71,13 +71,10 @@ def write_photographs(
     for name, p in said.items():
         columns = by_column(("valence", "arousal"), y, p, KINDS["values"], settings, folds=folds, pictures=asked.groups)
         about = dict(what=name, metric="pearson", photographs=len(known.x), paintings=len(y))
-        for column, found in columns.items():
-            value, low, high = found["pearson"].values()
-            rows.append(dict(about, column=column, score=value, low=low, high=high))
+        rows += [score_row(found["pearson"], **about, column=column) for column, found in columns.items()]
         for i, column in enumerate(("valence", "arousal")):
             if name == PAINTINGS: continue
             test = compare(y[:, [i]], p[..., [i]], said[PAINTINGS][..., [i]], folds, "pearson", value_score)
             tests.append(dict(a=name, b=PAINTINGS, column=column, metric="pearson", **test))
-    for ending, table in (("", rows), ("_tests", tests)):
-        with replacing(ROOT / "reports" / f"photographs{ending}.csv") as path:
-            pd.DataFrame(table).to_csv(path, index=False, float_format="%.4f")
+    write_report("photographs", pd.DataFrame(rows))
+    write_report("photographs_tests", pd.DataFrame(tests))

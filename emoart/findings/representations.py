@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.linear_model import RidgeCV
 
 from ..core.backend import seed_everything
-from ..core.files import ROOT, InputError, replacing
+from ..core.files import InputError, write_report
 from ..core.settings import Settings, load_settings
 from ..data.artist import parts_of
 from ..data.clean import read_paintings
@@ -24,7 +24,7 @@ from ..data.plane import earth_movers, hills, told_density
 from ..data.splits import merged_strata, repeated_folds, theme_of
 from ..data.targets import VALUES, read_emotions
 from ..evaluate.run import load_data
-from ..evaluate.scores import KINDS, corrected_t_test, evaluate, mean_score, one_hot, value_score
+from ..evaluate.scores import KINDS, compare_means, evaluate, mean_score, one_hot, score_row, value_score
 from ..models import transfer
 from ..models.backbones import backbone_evidence
 
@@ -183,8 +183,6 @@ def predicted_ways(
     return measured, raw
 
 # %% ../../nbs/8_findings/86_representations.ipynb #97dbb474
-def _row(found, about, **more): return dict(about, **more, score=found["value"], low=found["low"], high=found["high"])
-
 def way_rows(
     said: Said,
     measured: dict, # from `predicted_ways`
@@ -200,12 +198,10 @@ def way_rows(
             for measure, each in measures.items():
                 kept = each[:, rows_in]
                 found = mean_score(kept, settings.n_bootstrap, settings.seed, groups)
-                rows.append(_row(found, own, what=way, metric=measure))
+                rows.append(score_row(found, **own, what=way, metric=measure))
                 for b in ("two values", CONSTANT):
                     if way in (b, CONSTANT): continue
-                    apart = [(each - measured[b][measure])[i, (fold_of == fold) & rows_in].mean()
-                             for i, fold_of in enumerate(folds) for fold in np.unique(fold_of)]
-                    test = corrected_t_test(np.array(apart), 1 / (len(np.unique(folds)) - 1))
+                    test = compare_means(kept, measured[b][measure][:, rows_in], folds[:, rows_in])
                     tests.append(dict(own, a=way, b=b, metric=measure, **test))
     return rows, tests
 
@@ -230,7 +226,8 @@ def alone_rows(
     rows = []
     for (way, name), (y, p) in asked.items():
         found = evaluate(y[:, None], p[..., None], settings.n_bootstrap, settings.seed, folds, said.groups, value_score)
-        rows.append(_row(found["pearson"], about, part="all", pictures=len(y), what=way, metric=f"r of {name}"))
+        about = dict(about, part="all", pictures=len(y), what=way, metric=f"r of {name}")
+        rows.append(score_row(found["pearson"], **about))
     return rows
 
 # %% ../../nbs/8_findings/86_representations.ipynb #935b1be8
@@ -297,5 +294,4 @@ def write_representations(
              **({"paintings": lambda: said_of_paintings(paintings, settings)} if paintings else {})}
     found = [study(name, said(), settings) for name, said in asked.items()]
     for ending, tables in zip(("", "_tests"), zip(*found)):
-        with replacing(ROOT / "reports" / f"representations{ending}.csv") as path:
-            pd.concat(tables).to_csv(path, index=False, float_format="%.4f")
+        write_report(f"representations{ending}", pd.concat(tables))

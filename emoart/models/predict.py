@@ -249,9 +249,8 @@ def _answer(card, p):
         widths = zip(named.items(), card.get("half_widths", []))
         intervals = {name: [value - width, value + width] for (name, value), width in widths}
         return {"values": named, **({"intervals": intervals} if intervals else {})}
-    if card.get("target") == "density":
-        from emoart.data.plane import told_density
-        return {"values": told_density(p).iloc[0].to_dict(), "probabilities": named}
+    told = find_target(card["target"]).told
+    if told: return {"values": imported(told)(p).iloc[0].to_dict(), "probabilities": named}
     leading = {"group": card["names"][p.argmax()]} if card["kind"] == "classes" else {}
     if card["kind"] == "labels": leading = {"labels": [name for name, share in named.items() if share > 0.5]}
     return {**leading, "probabilities": named}

@@ -16,10 +16,10 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 
 from ..core.backend import keras, seed_everything
-from ..core.files import ROOT, InputError, replacing
+from ..core.files import InputError, write_report
 from ..core.settings import Settings, load_settings, section, setting
 from ..data.splits import repeated_folds
-from ..evaluate.scores import corrected_t_test, mean_score
+from ..evaluate.scores import compare_means, mean_score, score_row
 from .scenes import EMOTIONS, Extract, Scenes, read_extract
 
 # %% ../../nbs/5_objects/54_from_emotion.ipynb #abff0542
@@ -174,10 +174,10 @@ def judge_models(
     about = dict(emotions="of all objects" if circular else "of the other half", pictures=len(counts))
     for model, each in found.items():
         told = mean_score(each, settings.n_bootstrap, settings.seed)
-        rows.append(dict(about, what=model, metric="auc", score=told["value"], low=told["low"], high=told["high"]))
+        rows.append(score_row(told, **about, what=model, metric="auc"))
         if model == "popularity": continue
-        apart = np.array([(each - found["popularity"])[folds == fold].mean() for fold in range(n_folds)])
-        tests.append(dict(about, a=model, b="popularity", metric="auc", **corrected_t_test(apart, 1 / (n_folds - 1))))
+        test = compare_means(each[None], found["popularity"][None], folds[None])
+        tests.append(dict(about, a=model, b="popularity", metric="auc", **test))
     return pd.DataFrame(rows), pd.DataFrame(tests)
 
 def write_objects():
@@ -185,8 +185,7 @@ def write_objects():
     settings, extract = load_settings("quick"), read_extract()
     tables = zip(*(judge_models(extract, settings, circular) for circular in (False, True)))
     for ending, parts in zip(("", "_tests"), tables):
-        with replacing(ROOT / "reports" / f"objects{ending}.csv") as path:
-            pd.concat(parts).to_csv(path, index=False, float_format="%.4f")
+        write_report(f"objects{ending}", pd.concat(parts))
 
 # %% ../../nbs/5_objects/54_from_emotion.ipynb #fe96bf1a
 def some_of(

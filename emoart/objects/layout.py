@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from ..core.files import ROOT, InputError, replacing
+from ..core.files import InputError, replacing, write_report
 from ..core.settings import load_settings
-from ..data.emotions import PALETTES, palette_of
+from ..data.emotions import palette_of
 from ..data.splits import repeated_folds
-from ..evaluate.scores import mean_score
-from .from_emotion import box_area, distribution_of, halves
+from ..evaluate.scores import mean_score, score_row
+from .from_emotion import box_area, halves
 from .scenes import EMOTIONS, Extract, read_extract
 
 # %% ../../nbs/5_objects/55_layout.ipynb #bd6d0489
@@ -185,12 +185,10 @@ def judge_scenes(
     found, rows = np.array(shared), []
     found = np.c_[found, found[:, :2] - found[:, 2:]]
     for i, column in enumerate(found.T):
-        told = mean_score(column, n_bootstrap, seed)
         about = dict(what=("proposed", "for another picture", "difference")[i // 2], metric=("objects", "boxes")[i % 2])
-        rows.append(dict(about, score=told["value"], low=told["low"], high=told["high"], pictures=len(found)))
+        rows.append(score_row(mean_score(column, n_bootstrap, seed), **about, pictures=len(found)))
     return pd.DataFrame(rows)
 
 def write_scenes():
     "Write reports/scenes.csv, for `make objects`."
-    with replacing(ROOT / "reports" / "scenes.csv") as path:
-        judge_scenes(read_extract(), load_settings("quick").seed).to_csv(path, index=False, float_format="%.4f")
+    write_report("scenes", judge_scenes(read_extract(), load_settings("quick").seed))

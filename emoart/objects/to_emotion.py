@@ -7,25 +7,24 @@ __all__ = ['LENGTH', 'NETWORKS', 'METRICS', 'CONSTANT', 'paragraph', 'sequences'
            'read_titles', 'judge_titles', 'judge_objects', 'judge_themes', 'write_to_emotion']
 
 # %% ../../nbs/5_objects/53_to_emotion.ipynb #a1b84743
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from ..core.backend import keras, seed_everything
-from ..core.files import ROOT, InputError, replacing
+from ..core.files import InputError, write_report
 from ..core.settings import Settings, load_settings
 from ..data.clean import read_paintings
 from ..data.emotions import WIKIART_WORDS
 from ..data.splits import merged_strata, repeated_folds, theme_of
 from ..evaluate.outputs import output_layers
 from ..evaluate.run import by_column, scores
-from ..evaluate.scores import KINDS, compare, constant_baseline, cross_validate, value_score
+from ..evaluate.scores import KINDS, compare, constant_baseline, cross_validate, score_row, value_score
 from ..models.backbones import backbone_evidence
 from ..models.transfer import fit_plain
 from ..models.values import LINEAR
-from .from_emotion import halves, some_of
+from .from_emotion import halves
 from .scenes import Extract, read_extract
 from .words import mean_vector, read_word_vectors, words_of
 
@@ -99,8 +98,7 @@ METRICS, CONSTANT = ("kl", "bhattacharyya", "chebyshev", "mse", "top_word"), KIN
 
 def _row(found, data, y, what, metric):
     "A row of the table."
-    about = dict(data=data, texts=len(y), what=what, metric=metric)
-    return dict(about, score=found["value"], low=found["low"], high=found["high"])
+    return score_row(found, data=data, texts=len(y), what=what, metric=metric)
 
 def judge_words(
     data: str, # what it is called in the tables
@@ -212,5 +210,4 @@ def write_to_emotion(
              *([lambda: judge_themes(photographs, word_vectors, settings)] if photographs else [])]
     tables = zip(*(judge() for judge in asked))
     for ending, parts in zip(("", "_tests"), tables):
-        with replacing(ROOT / "reports" / f"to_emotion{ending}.csv") as path:
-            pd.DataFrame(sum(parts, [])).to_csv(path, index=False, float_format="%.4f")
+        write_report(f"to_emotion{ending}", pd.DataFrame(sum(parts, [])))
