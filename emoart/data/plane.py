@@ -13,6 +13,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.patheffects import withStroke
 from scipy.optimize import linprog
 from scipy.sparse import lil_matrix
 
@@ -153,7 +154,8 @@ def plot_plane(
     ax.axhline(0, color="#bbbbbb", lw=0.6)
     ax.axvline(0, color="#bbbbbb", lw=0.6)
     for word, valence, arousal in places[["valence", "arousal"]].itertuples() if places is not None else ():
-        ax.text(valence, arousal, word, size=7, ha="center", va="center")
+        label = ax.text(valence, arousal, word, size=7, ha="center", va="center")
+        label.set_path_effects([withStroke(linewidth=2, foreground="white")])
     if points is not None:
         across, up = widths or (None, None)
         ax.errorbar(points[:, 0], points[:, 1], up, across, fmt="o", color="#0072b2", ms=4, lw=0.8, alpha=0.8)

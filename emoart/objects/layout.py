@@ -120,13 +120,17 @@ def scene_svg(
              f'role="img" font-family="sans-serif">', f"<title>{title}</title>",
              f'<rect {shape} fill="{colours[-1]}"/>']
     area = (table.right - table.left) * (table.bottom - table.top)
-    labels = []
+    labels, taken = [], []
     for place, row in enumerate(table.loc[area.sort_values(ascending=False, kind="stable").index].itertuples()):
         x, y = row.left * width, row.top * height
         w, h = max((row.right - row.left) * width, 6), max((row.bottom - row.top) * height, 6)
         parts.append(f'<rect x="{x:.0f}" y="{y:.0f}" width="{w:.0f}" height="{h:.0f}" rx="6" '
                      f'fill="{colours[place % 4]}" fill-opacity="0.75" stroke="#fff"/>')
-        labels.append(f'<text x="{x + 4:.0f}" y="{min(y + 13, height - 3):.0f}" font-size="11" stroke="#fff" '
+        line = min(y + 13, height - 3)
+        while any(abs(x - left) < 70 and abs(line - other) < 12 for left, other in taken):
+            line += 3 if y < height / 2 else -3
+        taken.append((x, line))
+        labels.append(f'<text x="{x + 4:.0f}" y="{line:.0f}" font-size="11" stroke="#fff" '
                      f'stroke-width="2.5" paint-order="stroke">{html.escape(row.object)}</text>')
     return "\n".join([*parts, *labels, "</svg>\n"])
 
